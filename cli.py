@@ -1,0 +1,120 @@
+"""The terminal: flags and recipes from a dataclass, progress, and errors in one line."""
+
+import contextlib
+import dataclasses
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
+
+import jsonargparse
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Config = TypeVar("Config")
+
+console = Console(highlight=False, soft_wrap=True)
+
+USAGE_ERROR = 2
+
+
+def parse(
+    config_class: type[Config],
+    positionals: dict[str, str | tuple[str, tuple[str, ...]]],
+    prog: str,
+    description: str,
+    argv: list[str] | None = None,
+) -> tuple[dict[str, str], Config]:
+    """Returns (positional values by name, config), from the command line and, if given, a --config file.
+
+    Args:
+      config_class: a frozen dataclass; its fields are the flags, their docstrings the help.
+      positionals: help text by name, or (help text, choices). They are paths and never part of a recipe.
+      prog: the command as the user types it.
+      description: what the command does.
+      argv: arguments; None for those of the process.
+    """
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=jsonargparse.DefaultHelpFormatter
+    )
+    for name, text in positionals.items():
+        text, choices = text if isinstance(text, tuple) else (text, None)
+        parser.add_argument(name, type=Literal[choices] if choices else str, help=text)
+    parser.add_argument("--config", action="config", help="A recipe: a YAML file of these settings.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_class_arguments(config_class)
+    arguments = _spell_out_switches(config_class, sys.argv[1:] if argv is None else argv)
+    if any(argument.startswith("--print_config") for argument in arguments):
+        # A recipe holds no paths, so showing one must not ask for them.
+        for action in parser._actions:
+            if action.dest in positionals:
+                action.required, action.nargs = False, "?"
+    namespace = parser.parse_args(arguments)
+    values = parser.instantiate(namespace)
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    config = config_class(**{name: value for name, value in values.items() if name in fields})
+    return {name: getattr(values, name) for name in positionals}, config
+
+
+def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:
+    """Returns the arguments with `--switch` as `--switch=true`, which is what jsonargparse reads."""
+    switches = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.type is bool}
+    spelled = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        bare = argument in switches and following not in ("true", "false")
+        spelled.append(f"{argument}=true" if bare else argument)
+    return spelled
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command and exits. A user's mistake (ValueError, OSError) ends with one line and exit code 2."""
+    # A pipe that closes early (`| head`) is no error of ours.
+    with contextlib.suppress(AttributeError):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        sys.exit(main() or 0)
+    except (ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how much of `total` is done, the rate and the time left; plain lines where there is no terminal.
+
+    Yields:
+      A function to be called with the number done so far.
+    """
+    start = time.monotonic()
+    if console.is_terminal:
+        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task(label, total=total, rate="")
+
+            def show(done: int) -> None:
+                rate = done / max(1e-9, time.monotonic() - start)
+                bar.update(task, completed=done, rate=f"{rate:,.1f}/s")
+
+            yield show
+    else:
+        last = start
+
+        def show(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > 10 and 0 < done < total:
+                last = now
+                left = (now - start) / done * (total - done)
+                console.print(f"{label:<10} {done}/{total}  {done / (now - start):,.1f}/s  {left:.0f} s left")
+
+        yield show
+        console.print(f"{label:<10} {total}/{total}  {time.monotonic() - start:.1f} s")
+

@@ -1,0 +1,186 @@
+"""Image files to arrays and back.
+
+Every decoder here is strict: a truncated or altered file raises ValueError instead of giving a grey rest.
+OpenCV alone is not enough for that (4.11 reads a PNG whose checksum is wrong), so containers are checked first.
+Colours are RGB in arrays; OpenCV's BGR never leaves this module. EXIF rotation is ignored, as TensorFlow's
+decoders ignore it: an image means its stored pixels.
+"""
+
+import io
+import struct
+import zlib
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
+
+# Colour types of the PNG specification (ISO/IEC 15948, 11.2.2).
+_PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Returns the pixels of an image file: uint8 or uint16 [height, width, channels], 1 (grey) or 3 (RGB) channels.
+
+    Alpha is dropped. Palette images are expanded to colours.
+
+    Raises:
+      ValueError: the file is damaged, holds several pages, or its pixels are neither 8 nor 16 bit integers.
+    """
+    pixels = _decode_unchanged(data)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"expected 8 or 16 bit pixels, found {pixels.dtype}")
+    if pixels.ndim == 2:
+        return pixels[:, :, np.newaxis]
+    if data.startswith(PNG_SIGNATURE) and _png_header(data)[1] == _PNG_GREY_ALPHA:
+        return np.ascontiguousarray(pixels[:, :, :1])
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+class ImageFacts(NamedTuple):
+    """What one look at an image file tells.
+
+    height, width: pixels. channels: 1 or 3. depth: 8 or 16 bits. blank: all pixels are equal.
+    perceptual_hash: 64-bit difference hash, 16 hex digits; images that look alike differ in few bits
+    (N. Krawetz, "Kind of Like That", 2013: is each pixel of a 9x8 grey thumbnail brighter than its right neighbour).
+    """
+
+    height: int
+    width: int
+    channels: int
+    depth: int
+    blank: bool
+    perceptual_hash: str
+
+
+def examine_image(data: bytes) -> ImageFacts:
+    """Returns an image file's facts from one decoding; a JPEG is decoded at an eighth of its size.
+
+    Raises:
+      ValueError: as `decode_image` does.
+    """
+    if data.startswith(JPEG_SIGNATURE):
+        _check_container(data)
+        try:
+            with Image.open(io.BytesIO(data)) as header:
+                width, height = header.size
+                channels = 1 if header.mode == "L" else 3
+            grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+        except (OSError, cv2.error) as error:
+            raise ValueError(f"the JPEG is damaged: {error}") from error
+        if grey is None:
+            raise ValueError("the JPEG is damaged")
+        depth = 8
+    else:
+        pixels = decode_image(data)
+        (height, width, channels), depth = pixels.shape, pixels.dtype.itemsize * 8
+        grey = pixels[:, :, 0] if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    thumbnail = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    bits = (thumbnail[:, :-1] > thumbnail[:, 1:]).ravel()
+    blank = bool(grey.min() == grey.max())
+    return ImageFacts(height, width, channels, depth, blank, np.packbits(bits).tobytes().hex())
+
+
+def decode_mask(data: bytes) -> np.ndarray:
+    """Returns the label values of a mask file: uint8 or uint16 [height, width].
+
+    A palette PNG gives its indices, not its colours; a PNG of 1, 2 or 4 bit gives its stored values, which OpenCV
+    stretches to 0-255. A grey mask saved as RGB gives its one channel.
+
+    Raises:
+      ValueError: the file is damaged, or a colour image.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        depth, colour = _png_header(data)
+        if colour == _PNG_PALETTE:
+            _check_container(data)
+            with Image.open(io.BytesIO(data)) as image:
+                return np.array(image)
+        pixels = _decode_unchanged(data)
+        if colour == _PNG_GREY and depth < 8:
+            return pixels // (255 // (2**depth - 1))
+    else:
+        pixels = _decode_unchanged(data)
+    if pixels.ndim == 3:
+        if (pixels[:, :, :1] != pixels[:, :, 1:3]).any():
+            raise ValueError("expected a mask of one value per pixel (grey or palette), found a colour image")
+        pixels = pixels[:, :, 0]
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"expected 8 or 16 bit mask values, found {pixels.dtype}")
+    return pixels
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Returns the PNG file of uint8 or uint16 pixels, [height, width] or [height, width, 1 or 3] (RGB).
+
+    Compression level 1: at 256x256 it takes 2.4 ms against 3.4 ms for level 3, for files an eighth larger.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert done, f"OpenCV could not encode {pixels.dtype}{list(pixels.shape)}"
+    return data.tobytes()
+
+
+def image_format(data: bytes) -> str | None:
+    """Returns "png" or "jpeg", the formats that TensorFlow's decoders read, or None for another."""
+    if data.startswith(PNG_SIGNATURE):
+        return "png"
+    return "jpeg" if data.startswith(JPEG_SIGNATURE) else None
+
+
+def _decode_unchanged(data: bytes) -> np.ndarray:
+    _check_container(data)
+    try:
+        if data.startswith(TIFF_SIGNATURES):
+            _, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if len(pages) > 1:
+                raise ValueError(f"expected one image, found a TIFF of {len(pages)} pages")
+            pixels = pages[0] if pages else None
+        else:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError(f"the image cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise ValueError("the image is damaged, or of a format that is not supported")
+    return pixels
+
+
+def _check_container(data: bytes) -> None:
+    """Raises ValueError unless the file is complete as far as its container tells."""
+    if not data:
+        raise ValueError("the file is empty")
+    if data.startswith(PNG_SIGNATURE):
+        _check_png(data)
+    elif data.startswith(JPEG_SIGNATURE) and b"\xff\xd9" not in data[-1024:]:
+        # Some cameras write a little behind the end-of-image marker.
+        raise ValueError("the JPEG is truncated: it has no end-of-image marker")
+
+
+def _check_png(data: bytes) -> None:
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            kind = data[position + 4 : position + 8].decode("latin-1")
+            raise ValueError(f"the PNG is damaged: its {kind} chunk at byte {position} fails its checksum")
+        if data[position + 4 : position + 8] == b"IEND":
+            return
+        position = end + 4
+    raise ValueError(f"the PNG is truncated: {len(data)} bytes without its end")
+
+
+def _png_header(data: bytes) -> tuple[int, int]:
+    """Returns (bits per sample, colour type) of a PNG."""
+    if len(data) < 26:
+        raise ValueError(f"the PNG is truncated: {len(data)} bytes")
+    return data[24], data[25]

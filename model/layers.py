@@ -1,0 +1,113 @@
+"""Layers that Keras 2.15 lacks."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+_EPSILON = 1e-3
+
+
+@keras.utils.register_keras_serializable("segmentation")
+class StandardizeImage(keras.layers.Layer):
+    """Scales every image to mean 0 and deviation 1 over its pixels and channels, whatever its exposure."""
+
+    def call(self, images):
+        """Returns float32 [batch, height, width, channels] of the same shape."""
+        images = tf.cast(images, tf.float32)
+        mean, variance = tf.nn.moments(images, [1, 2, 3], keepdims=True)
+        return (images - mean) * tf.math.rsqrt(variance + _EPSILON)
+
+
+@keras.utils.register_keras_serializable("segmentation")
+class Repeat(keras.layers.Layer):
+    """Doubles height and width by repeating pixels.
+
+    Keras' UpSampling2D does the same, but XLA of TensorFlow 2.15 cannot compile its gradient.
+    """
+
+    def call(self, inputs):
+        """Returns [batch, 2 * height, 2 * width, channels]."""
+        _, height, width, channels = inputs.shape
+        shape = tf.shape(inputs)
+        height, width = height or shape[1], width or shape[2]
+        tiled = tf.broadcast_to(inputs[:, :, None, :, None, :], [shape[0], height, 2, width, 2, channels])
+        return tf.reshape(tiled, [shape[0], 2 * height, 2 * width, channels])
+
+
+class _Random(keras.layers.Layer):
+    """A layer whose randomness is a function of (seed, training step, replica).
+
+    Keras' own Dropout keeps its state where no checkpoint sees it, so a resumed run would differ from an
+    uninterrupted one. Here the step is a weight: checkpoints hold it.
+    """
+
+    def __init__(self, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+
+    def build(self, input_shape):
+        """Makes the step counter."""
+        self.step = self.add_weight(
+            "step",
+            shape=(),
+            dtype=tf.int64,
+            initializer="zeros",
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def next_seed(self) -> tf.Tensor:
+        """Returns int64 [2], another one at every call, and counts the call."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = tf.stack([tf.cast(self.seed, tf.int64) * 1024 + tf.cast(replica, tf.int64), self.step.read_value()])
+        self.step.assign_add(1)
+        return seed
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"seed": self.seed}
+
+
+@keras.utils.register_keras_serializable("segmentation")
+class StatelessDropout(_Random):
+    """Sets whole feature maps to 0 with probability `rate` in training and scales the others by 1 / (1 - rate).
+
+    Whole maps (Tompson et al. 2015, arXiv:1411.4280): neighbouring pixels are so alike that dropping single ones
+    hides nothing.
+    """
+
+    def __init__(self, rate: float, seed: int, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.rate = rate
+
+    def call(self, inputs, training=None):
+        """Returns the inputs' shape."""
+        if not training:
+            return inputs
+        shape = [tf.shape(inputs)[0], 1, 1, inputs.shape[-1]]
+        kept = tf.random.stateless_uniform(shape, self.next_seed()) >= self.rate
+        return inputs * tf.cast(kept, inputs.dtype) / (1 - self.rate)
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"rate": self.rate}
+
+
+@keras.utils.register_keras_serializable("segmentation")
+class StatelessNoise(_Random):
+    """Adds Gaussian noise of the given deviation in training."""
+
+    def __init__(self, deviation: float, seed: int, **kwargs):
+        super().__init__(seed, **kwargs)
+        self.deviation = deviation
+
+    def call(self, inputs, training=None):
+        """Returns the inputs' shape."""
+        if not training:
+            return inputs
+        noise = tf.random.stateless_normal(tf.shape(inputs), self.next_seed(), dtype=tf.float32)
+        return inputs + tf.cast(self.deviation * noise, inputs.dtype)
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"deviation": self.deviation}

@@ -1,0 +1,109 @@
+"""The U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with padding, so the output is as large as the input."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tensorflow import keras
+
+from model.layers import Repeat, StandardizeImage, StatelessDropout, StatelessNoise
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The U-Net's shape."""
+
+    depth: int = 4
+    """How often height and width are halved; images must be divisible by 2 to the power of it."""
+    filters: int = 16
+    """Filters of the first level; every level below doubles them."""
+    norm: Literal["batch", "none"] = "batch"
+    """Normalisation behind each convolution."""
+    dropout: float = 0.1
+    """Share of feature maps dropped at the end of each level, in training."""
+    noise: float = 0.0
+    """Deviation of Gaussian noise on the normalised input, in training."""
+    upsampling: Literal["repeat", "transpose"] = "repeat"
+    """How height and width are doubled: repeated pixels and a convolution, or a transposed convolution."""
+    input_norm: Literal["dataset", "image"] = "dataset"
+    """Pixels are normalised by mean and deviation of the training split, or of each image."""
+
+    def __post_init__(self):
+        if self.depth < 1:
+            raise ValueError(f"model.depth: expected at least 1, found {self.depth}")
+        if self.filters < 1:
+            raise ValueError(f"model.filters: expected at least 1, found {self.filters}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout}")
+        if self.noise < 0:
+            raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
+
+
+def build_unet(
+    config: ModelConfig, channels: int, num_classes: int, mean: Sequence[float], std: Sequence[float], seed: int
+) -> keras.Model:
+    """Returns a U-Net.
+
+    Its input is [batch, height, width, channels] of stored pixel values, any dtype: normalisation is part of the
+    model. Its output is float32 logits [batch, height, width, outputs]; see `outputs`.
+
+    Args:
+      config: shape of the network.
+      channels: of the images.
+      num_classes: with the background.
+      mean, std: of the stored pixel values, per channel.
+      seed: of initial weights, dropout and noise.
+    """
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000))  # one for every layer that needs one
+    images = keras.Input([None, None, channels], name="image")
+    if config.input_norm == "image":
+        x = StandardizeImage(dtype="float32", name="standardize")(images)
+    else:
+        variance = [value**2 for value in std]
+        x = keras.layers.Normalization(mean=list(mean), variance=variance, dtype="float32", name="normalize")(images)
+    if config.noise:
+        x = StatelessNoise(config.noise, next(seeds), dtype="float32", name="noise")(x)
+
+    def convolve(x, filters: int):
+        for _ in range(2):
+            x = keras.layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                use_bias=config.norm == "none",  # batch normalisation has a bias of its own
+                kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            )(x)
+            if config.norm == "batch":
+                x = keras.layers.BatchNormalization()(x)
+            x = keras.layers.ReLU()(x)
+        return StatelessDropout(config.dropout, next(seeds))(x) if config.dropout else x
+
+    skips = []
+    for level in range(config.depth):
+        x = convolve(x, config.filters * 2**level)
+        skips.append(x)
+        x = keras.layers.MaxPooling2D()(x)
+    x = convolve(x, config.filters * 2**config.depth)
+    for level in reversed(range(config.depth)):
+        filters = config.filters * 2**level
+        initializer = keras.initializers.HeNormal(next(seeds))
+        if config.upsampling == "transpose":
+            x = keras.layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer=initializer)(x)
+        else:
+            # Convolving before repeating gives the same as a 1x1 convolution behind it, for a quarter of the work.
+            x = Repeat()(keras.layers.Conv2D(filters, 1, kernel_initializer=initializer)(x))
+        x = convolve(keras.layers.Concatenate()([skips[level], x]), filters)
+    # float32 whatever the precision policy: losses and probabilities need it.
+    logits = keras.layers.Conv2D(
+        outputs(num_classes),
+        1,
+        kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+        dtype="float32",
+        name="logits",
+    )(x)
+    return keras.Model(images, logits, name="unet")
+
+
+def outputs(num_classes: int) -> int:
+    """Returns the number of logits per pixel: one (sigmoid) for two classes, else one per class (softmax)."""
+    return 1 if num_classes == 2 else num_classes

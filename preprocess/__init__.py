@@ -1,0 +1,1 @@
+"""Raw dataset to sharded TFRecords: index, plan, write, commit (Apache Beam)."""

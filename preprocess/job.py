@@ -1,0 +1,160 @@
+"""The job: index, plan, write, commit."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pandas as pd
+
+from preprocess.commit import OFFSETS_FILE, REJECTED_FILE, check_rejects, commit, rejected_rows, write_rejected, write_table
+from preprocess.config import PreprocessConfig
+from preprocess.convert import Target, class_names
+from preprocess.index import INDEX_FILE, find_items, make_index
+from preprocess.pipeline import run_tasks
+from preprocess.plan import PLAN_FILE, SPLITS, fingerprint, make_plan
+from preprocess.raw import RawFiles
+from preprocess.sources import SOURCES
+from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file
+from preprocess.write import WriteShardFn, finished_reports, shard_tasks
+from records.files import join
+from records.info import INFO_FILE, RecordsInfo, read_info
+from records.shards import Shard
+from records.tfds import DATASET_INFO_FILE, FEATURES_FILE
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""(label, total) -> context that yields a function to be told how much is done."""
+
+
+def preprocess(
+    layout: str, raw: str, folder: str, config: PreprocessConfig, progress: Progress, tell: Callable[[str], None]
+) -> RecordsInfo | None:
+    """Makes records of a raw dataset; continues where an earlier run of the same was stopped.
+
+    Args:
+      layout: key of `SOURCES`.
+      raw: directory or zip of the raw dataset.
+      folder: where the records go.
+      config: settings.
+      progress: shows how far index and write are.
+      tell: shows a line to the user.
+
+    Returns:
+      The records' info, or None after `plan_only`.
+
+    Raises:
+      ValueError: the raw data or the folder are not as expected, or too many items are bad.
+      OSError: the records cannot be written.
+    """
+    files = open_raw(layout, raw)
+    make_folder(folder)
+    with progress("index", len(find_items(layout, files, config))) as report:
+        index = make_index(layout, files, folder, config, report)
+    plan = make_plan(index, config)
+    tell(describe_plan(plan))
+    rejected = rejected_rows(plan, {})
+    if not (plan["status"] == "in").any() or len(rejected) > config.max_rejects * len(plan):
+        write_rejected(folder, rejected)
+        check_rejects(rejected, len(plan), min(config.max_rejects, 1 - 1e-9))
+
+    content = config.content(layout)
+    name = content["name"]
+    mark = fingerprint(plan, content)
+    if not config.plan_only or config.overwrite:
+        finished = _claim(folder, mark, config.overwrite)
+        if finished:
+            tell(f"{folder} holds exactly these records already; nothing to do")
+            return finished
+    write_table(folder, INDEX_FILE, index)
+    write_table(folder, PLAN_FILE, plan)
+    if config.plan_only:
+        tell(f"plan only: {join(folder, PLAN_FILE)} says what would be written")
+        return None
+
+    target = _target(plan)
+    tasks = shard_tasks(plan, name)
+    reports = finished_reports(folder, tasks, mark)
+    missing = [task for task in tasks if task.shard not in reports]
+    if reports:
+        tell(f"{len(reports)} of {len(tasks)} shards are finished already, making the other {len(missing)}")
+    with progress("write", sum(task.items for task in missing)) as report:
+        fn = WriteShardFn(layout, files, folder, target, config, mark)
+        run_tasks(missing, fn, "WriteShards", folder, config.workers, config.beam, report)
+    reports = finished_reports(folder, tasks, mark)
+    assert len(reports) == len(tasks), "the runner ended without an error, but not every shard is finished"
+
+    rejected = rejected_rows(plan, reports)
+    write_rejected(folder, rejected)
+    check_rejects(rejected, len(plan), config.max_rejects)
+    delete_files(folder, [name for name in list_files(folder) if name.endswith(TEMPORARY_SUFFIX)])
+    labeled = not config.unlabeled
+    classes = class_names(layout, config)
+    info = commit(folder, name, classes, target, labeled, reports, len(rejected), content, mark)
+    if rejected:
+        tell(f"{len(rejected)} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
+    return info
+
+
+def open_raw(layout: str, raw: str) -> RawFiles:
+    """Returns the raw dataset's files; a directory that only holds the layout's zip stands for the zip.
+
+    Raises:
+      ValueError: there is neither a directory nor a zip.
+    """
+    path = Path(raw)
+    if path.is_dir():
+        try:
+            entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        except OSError as error:
+            raise ValueError(f"{raw}: the directory cannot be read: {error.strerror}") from error
+        zips = [entry for entry in entries if entry.suffix == ".zip"]
+        named = [entry for entry in zips if entry.name == SOURCES[layout].ARCHIVE]
+        if named or (len(zips) == 1 == len(entries)):
+            return RawFiles(str((named or zips)[0]))
+    return RawFiles(raw)
+
+
+def describe_plan(plan: pd.DataFrame) -> str:
+    """Returns one line: examples and shards of each split, and what is out."""
+    parts = []
+    for split in SPLITS:
+        rows = plan[plan["split"] == split]
+        shards = int(rows["shards"].iloc[0]) if len(rows) else 0
+        parts.append(f"{split} {len(rows)} ({shards} shard{'s' * (shards != 1)})")
+    out = [f"{status} {(plan['status'] == status).sum()}" for status in ("rejected", "dropped")]
+    return f"{'plan':<10} " + " · ".join(parts + [text for text in out if not text.endswith(" 0")])
+
+
+def _target(plan: pd.DataFrame) -> Target:
+    """Returns the most channels and the widest dtype of what is in: nothing is lost."""
+    rows = plan[plan["status"] == "in"]
+    return Target(int(rows["channels"].max()), f"uint{int(rows['depth'].max())}")
+
+
+def _claim(folder: str, mark: str, overwrite: bool) -> RecordsInfo | None:
+    """Returns the info if the folder holds these very records; makes room, or refuses, if it holds others.
+
+    Raises:
+      ValueError: other records lie there and `overwrite` is false.
+    """
+    files = list_files(folder)
+    shards = [name for name in files if Shard.parse(name)]
+    reports = [name for name in files if name.endswith(".json") and Shard.parse(name.removesuffix(".json"))]
+    if INFO_FILE in files and f'"fingerprint": "{mark}"'.encode() in read_file(join(folder, INFO_FILE)):
+        if not overwrite:
+            return read_info(folder)
+        foreign = True
+    else:
+        foreign = INFO_FILE in files or any(
+            f'"fingerprint": "{mark}"'.encode() not in read_file(join(folder, name)) for name in reports
+        )
+    if foreign:
+        if not overwrite:
+            raise ValueError(
+                f"{folder}: holds records of another dataset, or made with other settings; "
+                "choose another folder, or replace them with --overwrite"
+            )
+        ours = {INFO_FILE, INDEX_FILE, PLAN_FILE, OFFSETS_FILE, REJECTED_FILE, FEATURES_FILE, DATASET_INFO_FILE}
+        # info.json first: what is left of the old records must not look whole.
+        delete_files(folder, [INFO_FILE] if INFO_FILE in files else [])
+        delete_files(folder, [*shards, *reports, *((ours - {INFO_FILE}) & files.keys())])
+    return None

@@ -1,0 +1,62 @@
+"""2018 Data Science Bowl: `<id>/images/<id>.png` and `<id>/masks/*.png`, one PNG per nucleus.
+
+Layout: https://www.kaggle.com/competitions/data-science-bowl-2018/data. Directories may lie above the ids.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from imaging.codec import SUFFIXES, decode_mask
+from imaging.objects import merge_objects
+from preprocess.config import PreprocessConfig
+from preprocess.raw import RawFiles
+from preprocess.sources.item import Item, Masks, check_size
+
+CLASSES = ["background", "nucleus"]
+ARCHIVE = "stage1_train.zip"
+
+
+def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
+    """Yields an item for every `<id>/images/` that holds an image."""
+    images: dict[str, list[str]] = {}
+    masks: Counter[str] = Counter()
+    for path in files.walk():
+        if not path.lower().endswith(SUFFIXES):
+            continue
+        folder, _, _ = path.rpartition("/")
+        parent, _, kind = folder.rpartition("/")
+        if kind == "images":
+            images.setdefault(parent, []).append(path)
+        elif kind == "masks":
+            masks[parent] += 1
+    for parent, paths in images.items():
+        error = None if len(paths) == 1 else f"{parent}/images: expected one image, found {len(paths)}"
+        yield Item(
+            key=parent.rpartition("/")[2],
+            image=paths[0],
+            mask=f"{parent}/masks" if masks[parent] else None,
+            objects=masks[parent],
+            error=error,
+        )
+    for parent in masks.keys() - images.keys():
+        key = parent.rpartition("/")[2]
+        yield Item(key, None, f"{parent}/masks", error=f"{parent}: masks without an image")
+
+
+def read_masks(files: RawFiles, item: Item, height: int, width: int, config: PreprocessConfig) -> Masks:
+    """Returns the nuclei of one image merged into one class and one instance map."""
+
+    def object_masks() -> Iterator[np.ndarray]:
+        for path in files.list_directory(item.mask):
+            if path.lower().endswith(SUFFIXES):
+                try:
+                    mask = decode_mask(files.read(path))
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
+                check_size(mask.shape, height, width, path)
+                yield mask.astype(np.uint8, copy=False)
+
+    merged = merge_objects(object_masks(), height, width)
+    return Masks((merged.instances > 0).astype(np.uint8), merged.instances, merged.count, merged.lost_pixels)

@@ -1,0 +1,1 @@
+"""What a shard is, and how shards become batches."""

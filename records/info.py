@@ -1,0 +1,143 @@
+"""info.json: what a records folder holds.
+
+It is written last. A folder without it is unfinished, and `read_info` says so; every reader begins here.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from records.files import file_size, join, open_file
+from records.shards import Shard
+
+INFO_FILE = "info.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """One split's shards and contents.
+
+    Attributes:
+      shard_lengths: number of records of each shard.
+      shard_bytes: length of each shard file.
+      shard_crc32c: CRC32C of each shard file, eight hex digits.
+      class_pixels: pixels of each class; all zero where unlabelled.
+      ignored_pixels: pixels labelled 255.
+      class_examples: examples that hold at least one pixel of each class.
+      object_counts: how many examples have 0, 1, 2-3, 4-7, ... objects (bin k holds counts of k bits).
+      lost_pixels: pixels of object masks hidden beneath other objects.
+    """
+
+    shard_lengths: list[int]
+    shard_bytes: list[int]
+    shard_crc32c: list[str]
+    class_pixels: list[int]
+    ignored_pixels: int
+    class_examples: list[int]
+    object_counts: list[int]
+    lost_pixels: int
+
+    @property
+    def num_examples(self) -> int:
+        """Records of all shards."""
+        return sum(self.shard_lengths)
+
+
+@dataclass(frozen=True)
+class RecordsInfo:
+    """Everything a reader needs to know of a records folder.
+
+    Attributes:
+      name: of the dataset; the shards' file names begin with it.
+      classes: class names; the index of a name is its value in masks.
+      labeled: whether the records have masks.
+      instances: whether they have instance maps.
+      height, width: of every image, or None where images differ.
+      channels: 1 or 3, of every image.
+      dtype: "uint8" or "uint16", of every image's pixels.
+      intensity: "offset", "slope" and "unit": value = slope * stored + offset.
+      mean, std: per channel, of the training split's stored pixels (of all where it is empty).
+      splits: by name.
+      rejected: number of raw items left out because they were bad (see rejected.csv).
+      config: the settings that decide the bytes.
+      fingerprint: SHA-256 of config, raw content and order; the same for the same records.
+      versions: of what wrote them.
+    """
+
+    name: str
+    classes: list[str]
+    labeled: bool
+    instances: bool
+    height: int | None
+    width: int | None
+    channels: int
+    dtype: str
+    intensity: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    splits: dict[str, SplitInfo]
+    rejected: int
+    config: dict[str, Any]
+    fingerprint: str
+    versions: dict[str, str]
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def scored_classes(self) -> list[int]:
+        """Indices of the classes that scores are about: all but the background.
+
+        Of two classes the first is the background whatever its name, as the model then has one output.
+        """
+        first = 1 if len(self.classes) == 2 or self.classes[0] == "background" else 0
+        return list(range(first, len(self.classes)))
+
+    def shards(self, split: str) -> list[Shard]:
+        """Returns the shards of a split.
+
+        Raises:
+          ValueError: there is no such split, or it is empty.
+        """
+        if split not in self.splits or not self.splits[split].num_examples:
+            known = ", ".join(name for name, info in self.splits.items() if info.num_examples)
+            raise ValueError(f"expected a split that has examples ({known}), found {split!r}")
+        count = len(self.splits[split].shard_lengths)
+        return [Shard(self.name, split, index, count) for index in range(count)]
+
+    def to_json(self) -> str:
+        """Returns the text of info.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def read_info(folder: str) -> RecordsInfo:
+    """Returns what info.json says, after checking that the shards it names are there in full length.
+
+    Raises:
+      ValueError: the folder is not a records folder, unfinished, damaged or of another format version.
+    """
+    path = join(folder, INFO_FILE)
+    if file_size(path) is None:
+        raise ValueError(
+            f"{folder}: expected finished records, found no {INFO_FILE}; "
+            "run `python -m preprocess` to its end (the same command again continues it)"
+        )
+    with open_file(path) as file:
+        content = json.loads(file.read())
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: expected format version {FORMAT_VERSION}, found {content.get('format_version')}; preprocess anew"
+        )
+    content["splits"] = {name: SplitInfo(**split) for name, split in content["splits"].items()}
+    info = RecordsInfo(**content)
+    for split, split_info in info.splits.items():
+        if not split_info.num_examples:
+            continue
+        for shard, expected in zip(info.shards(split), split_info.shard_bytes, strict=True):
+            found = file_size(join(folder, shard.name))
+            if found != expected:
+                raise ValueError(
+                    f"{join(folder, shard.name)}: expected {expected} bytes, found "
+                    f"{'no such file' if found is None else found}; the records are damaged, preprocess anew"
+                )
+    return info

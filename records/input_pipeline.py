@@ -1,0 +1,155 @@
+"""Shards to batches (tf.data).
+
+Order is a function of (seed, epoch) alone: a permutation of the shards, a deterministic interleave and a seeded
+shuffle of serialized records, all before the first pixel is decoded. A resumed run skips what it has seen.
+Batches hold integer pixels; augmentation and normalisation happen on the accelerator.
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from records.files import join
+from records.info import RecordsInfo
+from records.schema import parse
+
+_INTERLEAVED_SHARDS = 16
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How records are read."""
+
+    shuffle_mib: int = 256
+    """Memory for shuffling, in MiB of serialized (compressed) records."""
+    threads: int | None = None
+    """Parallel decoders; null lets tf.data tune it."""
+    prefetch: int = 2
+    """Batches prepared ahead."""
+
+    def __post_init__(self):
+        if self.shuffle_mib < 1:
+            raise ValueError(f"input.shuffle_mib: expected at least 1, found {self.shuffle_mib}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"input.threads: expected at least 1, or null, found {self.threads}")
+        if self.prefetch < 0:
+            raise ValueError(f"input.prefetch: expected at least 0, found {self.prefetch}")
+
+
+def train_batches(
+    folder: str,
+    info: RecordsInfo,
+    batch_size: int,
+    seed: int,
+    config: InputConfig,
+    split: str = "train",
+    start_epoch: int = 0,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """Returns endless training batches from (start_epoch, start_step) on.
+
+    Every epoch has `steps_per_epoch` batches; what is left of its permutation is dropped.
+
+    Returns:
+      A dataset of dicts: "image" uint8 or uint16 [batch, height, width, channels], "mask" uint8
+      [batch, height, width], "source_id" string [batch].
+
+    Raises:
+      ValueError: the split has fewer examples than a batch, or images of several sizes.
+    """
+    steps = steps_per_epoch(info, batch_size, split)
+    paths = [join(folder, shard.name) for shard in info.shards(split)]
+    size = info.splits[split]
+    record_bytes = sum(size.shard_bytes) / size.num_examples
+    buffer = max(1, min(size.num_examples, int(config.shuffle_mib * 2**20 / record_bytes)))
+
+    def epoch_records(epoch):
+        # Of this function's graph alone: the order must not depend on the program's global seed.
+        tf.random.set_seed(1)
+        shards = tf.random.experimental.stateless_shuffle(tf.constant(paths), seed=[seed, epoch])
+        records = tf.data.Dataset.from_tensor_slices(shards).interleave(
+            tf.data.TFRecordDataset, cycle_length=min(_INTERLEAVED_SHARDS, len(paths)), block_length=1
+        )
+        shuffled = records.shuffle(buffer, seed=tf.cast(seed, tf.int64) * 1_000_003 + epoch)
+        return shuffled.take(steps * batch_size)
+
+    # One iterator over all epochs: decoding runs ahead across their borders.
+    records = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch_records)
+    # Skipped before decoding, so resuming costs only the reading.
+    records = records.skip(start_step * batch_size)
+    examples = records.map(_parser(info), _threads(config), deterministic=True)
+    batches = examples.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
+    return batches.with_options(_options())
+
+
+def eval_batches(
+    folder: str, info: RecordsInfo, batch_size: int, split: str, config: InputConfig
+) -> tf.data.Dataset:
+    """Returns every example of a split once, in the order of the shards.
+
+    The last batch is padded to full size: padding has weight 0, so scores do not depend on the batch size.
+
+    Returns:
+      A dataset of dicts as `train_batches` has, with "weight" float32 [batch]: 1 for examples, 0 for padding.
+      Without "mask" where the records are unlabelled.
+    """
+    _check_uniform(info)
+    paths = [join(folder, shard.name) for shard in info.shards(split)]
+    total = info.splits[split].num_examples
+    examples = tf.data.TFRecordDataset(paths).map(_parser(info), _threads(config), deterministic=True)
+    examples = examples.map(lambda example: example | {"weight": 1.0})
+    padding = -total % batch_size
+    if padding:
+        # All shapes are known: _parser set them.
+        empty = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in examples.element_spec.items()}
+        examples = examples.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
+    batches = examples.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
+    return batches.with_options(_options())
+
+
+def steps_per_epoch(info: RecordsInfo, batch_size: int, split: str = "train") -> int:
+    """Returns the number of full batches of an epoch.
+
+    Raises:
+      ValueError: there is not even one, or the images cannot be batched.
+    """
+    _check_uniform(info)
+    info.shards(split)
+    steps = info.splits[split].num_examples // batch_size
+    if not steps:
+        raise ValueError(
+            f"expected at least one batch of {batch_size} in split {split!r}, found "
+            f"{info.splits[split].num_examples} examples; choose a smaller --global_batch_size"
+        )
+    return steps
+
+
+def _check_uniform(info: RecordsInfo) -> None:
+    if info.height is None:
+        raise ValueError(
+            "expected images of one size, found several (the records keep native sizes); preprocess with --size"
+        )
+
+
+def _parser(info: RecordsInfo):
+    def parse_one(serialized):
+        example = parse(serialized, channels=info.channels, dtype=info.dtype, labeled=info.labeled)
+        example["image"].set_shape([info.height, info.width, info.channels])
+        if info.labeled:
+            example["mask"].set_shape([info.height, info.width])
+        return example
+
+    return parse_one
+
+
+def _threads(config: InputConfig) -> int:
+    return tf.data.AUTOTUNE if config.threads is None else config.threads
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Without this, MirroredStrategy tries to shard by file, warns, and shards by data after all.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options
+

@@ -1,0 +1,47 @@
+"""python train.py RECORDS RUN [settings]: trains a U-Net on every GPU there is."""
+
+import os
+from pathlib import Path
+
+import cli
+
+# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from training.config import TrainConfig
+
+
+def main() -> None:
+    """Parses the command line, builds the parts, connects them."""
+    paths, config = cli.parse(
+        TrainConfig,
+        {"records": "Folder made by `python -m preprocess`.", "run": "Folder for the trained model and its history."},
+        "python train.py",
+        "Trains a U-Net; the same command continues a run that was stopped.",
+    )
+    import tensorflow as tf
+    from tensorflow import keras
+
+    from model.precision import choose_precision
+    from records.info import read_info
+    from training.devices import choose_strategy
+    from training.loop import train
+    from training.run_folder import RunFolder
+
+    tell = cli.console.print
+    info = read_info(paths["records"])
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy, reason = choose_strategy(config.virtual_replicas)
+    tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")
+    policy, reason = choose_precision(config.precision)
+    keras.mixed_precision.set_global_policy(policy)
+    tell(f"{'precision':<10} {policy}: {reason}")
+    run = RunFolder(Path(paths["run"]))
+    state = train(paths["records"], info, run, config, strategy, cli.progress, tell)
+    tell(f"{'best':<10} epoch {state.best_epoch + 1}, validation Dice {state.best_score:.4f}: {run.model}")
+    tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""The training run: devices, steps, schedule, state, the RUN folder."""

@@ -1,0 +1,242 @@
+"""The loop: epochs of steps, validation, checkpoints, history; goes on where an earlier run stopped."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import tensorflow as tf
+from tensorflow import keras
+
+from model.unet import ModelConfig, build_unet
+from records.info import RecordsInfo
+from records.input_pipeline import eval_batches, steps_per_epoch, train_batches
+from training.config import TrainConfig
+from training.devices import check_batch_size
+from training.plots import plot_history
+from training.run_folder import RunFolder, describe_records, read_config, write_config, write_text
+from training.schedule import end_epoch, learning_rate
+from training.state import TrainState
+from training.step import Steps, make_optimizer, make_steps
+
+MONITORED = "val_dice_per_image"
+"""What decides which epoch is best; higher is better."""
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def train(
+    records: str,
+    info: RecordsInfo,
+    run: RunFolder,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> TrainState:
+    """Trains a model into a RUN folder; returns the final state.
+
+    Args:
+      records: folder of the records.
+      info: of the records.
+      run: where everything goes.
+      config: settings.
+      strategy: devices.
+      progress: shows how far an epoch is.
+      tell: shows a line to the user.
+
+    Raises:
+      ValueError: records, settings and RUN folder do not fit together.
+      FloatingPointError: the loss is no longer finite.
+    """
+    check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
+    steps = steps_per_epoch(info, config.global_batch_size)
+    check_image_size(info, config.model)
+    if not info.labeled:
+        raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
+    info.shards("val")
+    _claim(run, config, info)
+
+    with strategy.scope():
+        model = build_unet(config.model, info.channels, len(info.classes), info.mean, info.std, config.seed)
+        optimizer = make_optimizer(config)
+        optimizer.build(model.trainable_variables)  # else a checkpoint restores its slots only after the first step
+        compiled = make_steps(config, model, optimizer, strategy, info.scored_classes)
+    state = TrainState()
+    # The training metric belongs to the checkpoint: its sums run over a whole epoch.
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
+    manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
+    if manager.restore_or_initialize():
+        tell(f"going on from epoch {state.epoch + 1}, step {state.step} ({manager.latest_checkpoint})")
+    if state.finished:
+        tell("this run has finished; a longer one needs another RUN folder")
+        return state
+    tell(f"{'model':<10} {model.count_params():,} parameters, {steps} steps of {config.global_batch_size} an epoch")
+
+    batches = iter(
+        strategy.experimental_distribute_dataset(
+            train_batches(
+                records,
+                info,
+                config.global_batch_size,
+                config.seed,
+                config.input,
+                start_epoch=state.epoch,
+                start_step=state.step,
+            )
+        )
+    )
+    validation = strategy.experimental_distribute_dataset(
+        eval_batches(records, info, config.global_batch_size, "val", config.input)
+    )
+    writer = tf.summary.create_file_writer(str(run.tensorboard))
+    with writer.as_default():
+        while not state.finished:
+            label = f"epoch {state.epoch + 1}/{config.epochs}"
+            with progress(label, steps * config.global_batch_size) as report:
+                _train_epoch(batches, compiled, config, state, steps, manager, report)
+            row = _finish_epoch(validation, compiled, config, state, steps)
+            for name, value in row.items():
+                tf.summary.scalar(f"epoch/{name}", value, step=state.epoch + 1)
+            state.history.append(row)
+            better = end_epoch(config, state, row[MONITORED])
+            if better:
+                _save_model(model, run)
+            write_history(run, state.history)
+            plot_history(state.history, run.plots)
+            manager.save()
+            tell(_describe(row, better, config.epochs))
+    return state
+
+
+def check_image_size(info: RecordsInfo, config: ModelConfig) -> None:
+    """Raises ValueError unless the network can halve the images as often as it wants to."""
+    multiple = 2**config.depth
+    if info.height % multiple or info.width % multiple:
+        raise ValueError(
+            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.depth}), found "
+            f"{info.height}x{info.width}; preprocess with --size {-(-info.width // multiple) * multiple}, "
+            "or choose a smaller depth"
+        )
+
+
+def write_history(run: RunFolder, history: list[dict[str, float]]) -> None:
+    """Writes history.csv, a row per epoch."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, history[0])
+    table.writeheader()
+    table.writerows(history)
+    write_text(run.history, text.getvalue())
+
+
+def _claim(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
+    """Takes a RUN folder that is new, or holds this very run; refuses any other."""
+    if run.config.is_file():
+        found = read_config(run)
+        wanted = {"train": json.loads(json.dumps(dataclasses.asdict(config))), "records": describe_records(info)}
+        if found["records"]["fingerprint"] != info.fingerprint:
+            raise ValueError(
+                f"{run.path}: holds a run on other records ({found['records']['name']}); choose another RUN folder"
+            )
+        if changes := _differences(found["train"], wanted["train"]):
+            raise ValueError(
+                f"{run.path}: holds a run with other settings ({', '.join(changes)}); choose another RUN folder, "
+                "or repeat its settings to go on with it"
+            )
+    elif run.path.exists() and any(run.path.iterdir()):
+        raise ValueError(f"{run.path}: expected a new or empty folder, or one of train.py; it holds other files")
+    else:
+        write_config(run, config, info)
+
+
+def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
+    changes = []
+    for name in wanted:
+        if isinstance(wanted[name], dict):
+            changes += _differences(found.get(name, {}), wanted[name], f"{prefix}{name}.")
+        elif found.get(name) != wanted[name]:
+            changes.append(f"{prefix}{name}: {found.get(name)} there, {wanted[name]} here")
+    return changes
+
+
+def _train_epoch(batches, compiled: Steps, config: TrainConfig, state: TrainState, steps: int, manager, report) -> None:
+    """Runs the epoch's steps from state.step on, with a checkpoint now and then."""
+    saved = time.monotonic()
+    if state.step == 0:
+        compiled.overlap.reset_state()
+    pending = None  # the loss of the step before: fetched while the device computes the next one
+    while state.step < steps:
+        start = time.monotonic()
+        batch = next(batches)
+        state.epoch_wait += time.monotonic() - start
+        step = state.epoch * steps + state.step
+        rate = learning_rate(config, state, steps)
+        loss = compiled.train(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))
+        if pending is not None:
+            _count_loss(state, *pending)
+        pending = (step, loss, rate)
+        state.step += 1
+        last = state.step == steps
+        save = time.monotonic() - saved >= 60 * config.checkpoint_minutes and not last
+        if save or last:
+            _count_loss(state, *pending)
+            pending = None
+        state.epoch_seconds += time.monotonic() - start
+        if save:
+            tf.summary.flush()
+            manager.save()
+            saved = time.monotonic()
+        report(state.step * config.global_batch_size)
+
+
+def _count_loss(state: TrainState, step: int, loss: tf.Tensor, rate: float) -> None:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the loss of step {step} is {value}; lower --learning_rate, or train with --precision float32"
+        )
+    state.loss_sum += value
+    tf.summary.scalar("step/loss", value, step=step)
+    tf.summary.scalar("step/learning_rate", rate, step=step)
+
+
+def _finish_epoch(validation, compiled: Steps, config: TrainConfig, state: TrainState, steps: int) -> dict[str, float]:
+    """Validates; returns the epoch's row of the history and clears the epoch's sums."""
+    row = {
+        "epoch": state.epoch + 1,
+        "learning_rate": learning_rate(config, state, steps) if config.schedule != "cosine" else 0.0,
+        "loss": state.loss_sum / steps,
+        **{name: float(value) for name, value in compiled.overlap.result().items()},
+    }
+    compiled.overlap.reset_state()
+    loss = weight = 0.0
+    for batch in validation:
+        batch_loss, batch_weight = compiled.evaluate(batch)
+        loss, weight = loss + float(batch_loss), weight + float(batch_weight)
+    row["val_loss"] = loss / weight
+    row |= {f"val_{name}": float(value) for name, value in compiled.overlap.result().items()}
+    row["images_per_second"] = steps * config.global_batch_size / state.epoch_seconds
+    row["input_wait"] = state.epoch_wait / state.epoch_seconds
+    state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
+    return row
+
+
+def _save_model(model: keras.Model, run: RunFolder) -> None:
+    temporary = run.path / "model.tmp.keras"
+    model.save(temporary)
+    os.replace(temporary, run.model)
+
+
+def _describe(row: dict[str, float], better: bool, epochs: int) -> str:
+    return (
+        f"{row['epoch']:>4}/{epochs}  loss {row['loss']:.4f}  dice {row['dice_per_image']:.4f}  |  "
+        f"val loss {row['val_loss']:.4f}  dice {row['val_dice_per_image']:.4f}  iou {row['val_iou_per_image']:.4f}  |  "
+        f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s  "
+        f"waiting for input {row['input_wait']:.0%}{'  best' if better else ''}"
+    )
+

@@ -1,0 +1,45 @@
+"""Learning curves."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+TRAIN_COLOUR, VAL_COLOUR = "#9ca3af", "#2563eb"
+
+
+def plot_history(history: list[dict[str, float]], folder: Path) -> None:
+    """Writes curves.png: loss, Dice and learning rate by epoch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    epochs = [row["epoch"] for row in history]
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for axis, name, title in ((axes[0], "loss", "Loss"), (axes[1], "dice_per_image", "Dice per image")):
+        axis.plot(epochs, [row[name] for row in history], color=TRAIN_COLOUR, label="train")
+        axis.plot(epochs, [row[f"val_{name}"] for row in history], color=VAL_COLOUR, label="val")
+        axis.set_title(title, loc="left")
+        axis.legend(frameon=False)
+    best = max(history, key=lambda row: row["val_dice_per_image"])
+    axes[1].plot(best["epoch"], best["val_dice_per_image"], "o", color=VAL_COLOUR)
+    axes[1].annotate(
+        f"best {best['val_dice_per_image']:.3f}",
+        (best["epoch"], best["val_dice_per_image"]),
+        textcoords="offset points",
+        xytext=(0, -16),
+        ha="right",
+        color=VAL_COLOUR,
+    )
+    axes[2].plot(epochs, [row["learning_rate"] for row in history], color=VAL_COLOUR)
+    axes[2].set_title("Learning rate", loc="left")
+    axes[2].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    temporary = folder / "curves.tmp.png"
+    figure.savefig(temporary, dpi=120)
+    temporary.replace(folder / "curves.png")
+    plt.close(figure)
