@@ -85,6 +85,8 @@ def augment(
         planes = _where(turns % 2 == 1, tf.reverse(tf.transpose(planes, [0, 2, 1, 3]), [1]), planes)
         planes = _where(turns >= 2, tf.reverse(planes, [1, 2]), planes)
     images, masks = planes[..., :-1], planes[..., -1:]
+    mean = tf.reduce_mean(images, [1, 2], keepdims=True)
+    images -= mean  # so that what comes into the frame from outside is neither bright nor dark
     if config.affine:
         bound = math.radians(config.rotation)
         scale = math.log1p(config.scale)
@@ -101,13 +103,12 @@ def augment(
         images = transform(images, matrices, "bilinear", 0.0)
         masks = transform(masks, matrices, "nearest", float(IGNORE))
     if config.contrast or config.brightness:
-        mean = tf.reduce_mean(images, [1, 2], keepdims=True)
         contrast = math.log1p(config.contrast)
         factor = tf.exp(uniform(8, -contrast, contrast))[:, None, None, None]
         spread = tf.reduce_max(images, [1, 2, 3], keepdims=True) - tf.reduce_min(images, [1, 2, 3], keepdims=True)
         offset = uniform(9, -config.brightness, config.brightness)[:, None, None, None] * spread
-        images = (images - mean) * factor + mean + offset
-    return images, tf.cast(masks[..., 0], tf.uint8)
+        images = images * factor + offset
+    return images + mean, tf.cast(masks[..., 0], tf.uint8)
 
 
 def _where(condition: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
