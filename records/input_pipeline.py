@@ -52,7 +52,7 @@ def train_batches(
 
     Returns:
       A dataset of dicts: "image" uint8 or uint16 [batch, height, width, channels], "mask" uint8
-      [batch, height, width], "source_id" string [batch].
+      [batch, height, width], "source_id" and "group" string [batch].
 
     Raises:
       ValueError: the split has fewer examples than a batch, or images of several sizes.

@@ -160,11 +160,12 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
       labeled: whether the records have masks.
 
     Returns:
-      dict: "image" dtype [height, width, channels]; "mask" uint8 [height, width], if labeled; "source_id" string [].
+      dict: "image" dtype [height, width, channels]; "mask" uint8 [height, width], if labeled; "source_id" and
+      "group" string [].
     """
     import tensorflow as tf  # noqa: PLC0415  (those who only write records need none of it)
 
-    keys = ["image/encoded", "image/source_id"] + ["image/segmentation/class/encoded"] * labeled
+    keys = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
     features = tf.io.parse_single_example(serialized, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})
     if dtype == "uint8":
         # One kernel for both formats; it takes PNG and JPEG alike.
@@ -172,7 +173,7 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
     else:
         image = tf.io.decode_png(features["image/encoded"], channels=channels, dtype=tf.uint16)
     image.set_shape([None, None, channels])
-    example = {"image": image, "source_id": features["image/source_id"]}
+    example = {"image": image, "source_id": features["image/source_id"], "group": features["image/group"]}
     if labeled:
         mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1)
         example["mask"] = tf.squeeze(mask, -1)

@@ -207,9 +207,12 @@ def _count_loss(state: TrainState, step: int, loss: tf.Tensor, rate: float) -> N
 
 def _finish_epoch(validation, compiled: Steps, config: TrainConfig, state: TrainState, steps: int) -> dict[str, float]:
     """Validates; returns the epoch's row of the history and clears the epoch's sums."""
+    state.step -= 1
+    rate = learning_rate(config, state, steps)  # of the epoch's last step
+    state.step += 1
     row = {
         "epoch": state.epoch + 1,
-        "learning_rate": learning_rate(config, state, steps) if config.schedule != "cosine" else 0.0,
+        "learning_rate": rate,
         "loss": state.loss_sum / steps,
         **{name: float(value) for name, value in compiled.overlap.result().items()},
     }

@@ -1,0 +1,1 @@
+"""Masks to judgement: scores with intervals, tables, pictures."""

@@ -1,0 +1,29 @@
+"""Settings of an evaluation."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a trained run is judged."""
+
+    split: str = "test"
+    """Which split of the records."""
+    batch_size: int = 16
+    """Images at once; scores do not depend on it."""
+    threshold: float = 0.5
+    """Probability from which a pixel belongs to the class; without effect with more than two classes."""
+    pictures: int = 4
+    """Pictures each of the best, the median and the worst."""
+    seed: int = 0
+    """Of the bootstrap."""
+    virtual_replicas: int | None = None
+    """Split the CPU into so many logical devices, to try out several replicas without GPUs."""
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, found {self.batch_size}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold: expected a probability between 0 and 1, found {self.threshold}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures: expected at least 0, found {self.pictures}")

@@ -1,0 +1,137 @@
+"""Batch evaluation of a trained run on one split of records."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from evaluation.config import EvalConfig
+from evaluation.pictures import draw_comparison, file_name
+from evaluation.statistics import confusion, image_scores, pixel_counts, summarize
+from imaging.codec import decode_image, decode_mask, encode_png
+from inference.predictor import TrainedModel, predict_batches, predict_image
+from records.files import join, open_file
+from records.info import RecordsInfo
+from records.input_pipeline import InputConfig, eval_batches
+from records.schema import decode
+from records.shards import read_record
+
+METRICS_FILE, PER_IMAGE_FILE = "metrics.json", "per_image.csv"
+PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def evaluate(
+    trained: TrainedModel,
+    records: str,
+    info: RecordsInfo,
+    folder: Path,
+    config: EvalConfig,
+    strategy: tf.distribute.Strategy,
+    progress: Progress,
+) -> dict[str, float | list[float] | None]:
+    """Writes metrics.json, per_image.csv and result-image/ into `folder`; returns the metrics.
+
+    Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    replicas = strategy.num_replicas_in_sync
+    batch_size = -(-config.batch_size // replicas) * replicas  # every replica gets equally many
+    batches = eval_batches(records, info, batch_size, config.split, InputConfig())
+    total = info.splits[config.split].num_examples
+    keys: list[str] = []
+    groups: list[str] = []
+    matrices: list[np.ndarray] = []
+    with progress("evaluate", total) as report:
+        for batch in predict_batches(trained, batches, strategy, config.threshold):
+            keys += [key.decode() for key in batch["source_id"]]
+            groups += [group.decode() for group in batch["group"]]
+            if info.labeled:
+                pairs = zip(batch["mask"], batch["prediction"], strict=True)
+                matrices += [confusion(truth, found, len(info.classes)) for truth, found in pairs]
+            else:
+                _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
+            report(len(keys))
+    metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
+    if info.labeled:
+        stacked = np.stack(matrices)
+        classes = info.scored_classes
+        metrics |= summarize(stacked, np.array(groups), info.classes, classes, config.seed)
+        table = per_image_table(keys, groups, stacked, info.classes, classes)
+        table.to_csv(folder / PER_IMAGE_FILE, index=False)
+        _draw_ranked(trained, records, info, folder / PICTURES_FOLDER, table, config)
+    else:
+        chosen = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}
+        _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, {})
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def per_image_table(
+    keys: list[str], groups: list[str], matrices: np.ndarray, class_names: list[str], classes: list[int]
+) -> pd.DataFrame:
+    """Returns one row per image: its scores and pixel counts, with columns for each class where there are several."""
+    tp, fp, fn = pixel_counts(matrices, classes)
+    dice, iou, _ = image_scores(tp, fp, fn)
+    table = pd.DataFrame({"source_id": keys, "group": groups, "dice": dice.mean(1), "iou": iou.mean(1)})
+    for column, number in enumerate(classes):
+        suffix = f"/{class_names[number]}" if len(classes) > 1 else ""
+        if suffix:
+            table[f"dice{suffix}"], table[f"iou{suffix}"] = dice[:, column], iou[:, column]
+        for name, counts in (("tp", tp), ("fp", fp), ("fn", fn)):
+            table[f"{name}{suffix}"] = counts[:, column].astype(np.int64)
+    return table
+
+
+def _write_predictions(folder: Path, keys: list[str], predictions: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    for key, prediction in zip(keys, predictions, strict=True):
+        (folder / f"{file_name(key)}.png").write_bytes(encode_png(prediction))
+
+
+def _draw_ranked(
+    trained: TrainedModel, records: str, info: RecordsInfo, folder: Path, table: pd.DataFrame, config: EvalConfig
+) -> None:
+    """Draws the best, the median and the worst images."""
+    ranked = table.sort_values(["dice", "source_id"], ascending=[False, True])["source_id"].tolist()
+    count = min(config.pictures, len(ranked))
+    middle = (len(ranked) - count) // 2
+    chosen = {}
+    for name, keys in (
+        ("best", ranked[:count]),
+        ("median", ranked[middle : middle + count]),
+        ("worst", ranked[::-1][:count]),
+    ):
+        chosen |= {f"{name}-{index + 1:02d}": key for index, key in enumerate(keys)}
+    scores = dict(zip(table["source_id"], table["dice"], strict=True))
+    _draw(trained, records, info, folder, chosen, config.threshold, scores)
+
+
+def _draw(
+    trained: TrainedModel,
+    records: str,
+    info: RecordsInfo,
+    folder: Path,
+    chosen: dict[str, str],
+    threshold: float,
+    scores: dict[str, float],
+) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    with open_file(join(records, "offsets.parquet")) as file:
+        offsets = pd.read_parquet(file).set_index("key")
+    for name, key in chosen.items():
+        place = offsets.loc[key]
+        record = decode(read_record(join(records, place["shard"]), int(place["offset"])))
+        image = decode_image(record.image)
+        truth = None if record.mask is None else decode_mask(record.mask)
+        prediction = predict_image(trained, image, threshold)
+        rank = name.replace("-0", " ").replace("-", " ")
+        title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
+        draw_comparison(folder / f"{name}-{file_name(key)}.png", image, truth, prediction, info.scored_classes, title)

@@ -1,0 +1,139 @@
+"""Scores of segmentations from each image's confusion matrix (NumPy, float64).
+
+With tp, fp, fn in pixels of one class: Dice = 2 tp / (2 tp + fp + fn), IoU = tp / (tp + fp + fn),
+precision = tp / (tp + fp), recall = tp / (tp + fn).
+
+Conventions where truth and prediction are both empty: an image scores 1 in `*_per_image`, is left out of
+`*_nonempty`, adds nothing to `*_pooled`. With several classes a score is the mean over classes. Pixels labelled 255
+count nowhere. A score that is 0/0 is None.
+
+Every score here is a mean over classes of (a sum over images) / (a sum over images), so that one pair of arrays
+serves the score, its bootstrap and its baselines.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from records.schema import IGNORE
+
+RESAMPLES = 1000
+
+
+class Ratio(NamedTuple):
+    """A score: the mean over columns of sum(numerator) / sum(denominator), float64 [images, columns] each."""
+
+    numerator: np.ndarray
+    denominator: np.ndarray
+
+    def value(self, weights: np.ndarray | None = None) -> float | None:
+        """Returns the score, each image counted `weights` [images] times; None where all columns are 0/0."""
+        weights = np.ones(len(self.numerator)) if weights is None else weights
+        above, below = weights @ self.numerator, weights @ self.denominator
+        present = below > 0
+        return float(np.mean(above[present] / below[present])) if present.any() else None
+
+
+def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns int64 [classes, classes]: pixels by (true class, predicted class).
+
+    Args:
+      truth: uint8 [height, width], class indices; 255 = ignore.
+      prediction: uint8 [height, width].
+      num_classes: with the background.
+    """
+    valid = truth != IGNORE
+    pairs = truth[valid].astype(np.int64) * num_classes + prediction[valid]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def pixel_counts(matrices: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (tp, fp, fn) of each image and class, float64 [images, classes].
+
+    Args:
+      matrices: [images, all classes, all classes], as `confusion` returns them.
+      classes: the classes to count.
+    """
+    tp = np.diagonal(matrices, axis1=1, axis2=2)[:, classes].astype(float)
+    fp = matrices.sum(1)[:, classes] - tp
+    fn = matrices.sum(2)[:, classes] - tp
+    return tp, fp, fn
+
+
+def image_scores(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (Dice, IoU, present), float64 [images, classes]; empty against empty scores 1 and is not present."""
+    union = tp + fp + fn
+    present = (union > 0).astype(float)
+    safe = np.maximum(union, 1)
+    dice = np.where(union > 0, 2 * tp / (safe + tp), 1.0)
+    return dice, np.where(union > 0, tp / safe, 1.0), present
+
+
+def overlap_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, Ratio]:
+    """Returns the six overlap scores, micro precision and recall. Arguments: float64 [images, classes]."""
+    dice, iou, present = image_scores(tp, fp, fn)
+    ratios = {}
+    for name, scores in (("dice", dice), ("iou", iou)):
+        images = np.ones((len(scores), 1))
+        nonempty = present.max(1, keepdims=True)
+        mean_present = (scores * present).sum(1, keepdims=True) / np.maximum(1, present.sum(1, keepdims=True))
+        ratios[f"{name}_per_image"] = Ratio(scores.mean(1, keepdims=True), images)
+        ratios[f"{name}_nonempty"] = Ratio(mean_present, nonempty)
+    ratios["dice_pooled"] = Ratio(2 * tp, 2 * tp + fp + fn)
+    ratios["iou_pooled"] = Ratio(tp, tp + fp + fn)
+    ratios["precision"] = Ratio(tp.sum(1, keepdims=True), (tp + fp).sum(1, keepdims=True))
+    ratios["recall"] = Ratio(tp.sum(1, keepdims=True), (tp + fn).sum(1, keepdims=True))
+    return ratios
+
+
+def summarize(
+    matrices: np.ndarray, groups: np.ndarray, class_names: list[str], classes: list[int], seed: int = 0
+) -> dict[str, float | list[float] | None]:
+    """Returns all scores by name, in the form of metrics.json.
+
+    Args:
+      matrices: int64 [images, all classes, all classes], as `confusion` returns them.
+      groups: [images]; the bootstrap draws whole groups, because images of one patient or scene are alike.
+      class_names: of all classes.
+      classes: indices of those that are scored.
+      seed: of the bootstrap.
+    """
+    tp, fp, fn = pixel_counts(matrices, classes)
+    ratios = overlap_ratios(tp, fp, fn)
+    correct = np.trace(matrices, axis1=1, axis2=2)[:, None].astype(float)
+    ratios["pixel_accuracy"] = Ratio(correct, matrices.sum((1, 2))[:, None].astype(float))
+    result: dict[str, float | list[float] | None] = {name: ratio.value() for name, ratio in ratios.items()}
+    for name, bounds in bootstrap(ratios, groups, seed).items():
+        result[f"{name}_ci95"] = bounds
+    if len(classes) > 1:
+        for column, number in enumerate(classes):
+            one = slice(column, column + 1)
+            for name, ratio in overlap_ratios(tp[:, one], fp[:, one], fn[:, one]).items():
+                result[f"{name}/{class_names[number]}"] = ratio.value()
+    # Constant predictions tell what a score is worth: on mostly empty images "nothing" scores high per image.
+    nothing = overlap_ratios(np.zeros_like(tp), np.zeros_like(fp), tp + fn)
+    pixels = matrices.sum((1, 2))[:, None]
+    everything = overlap_ratios(tp + fn, pixels - tp - fn, np.zeros_like(fn))
+    for baseline, scores in (("nothing", nothing), ("everything", everything)):
+        for name in ("dice_per_image", "dice_nonempty", "dice_pooled"):
+            result[f"baseline_{baseline}/{name}"] = scores[name].value()
+    return result
+
+
+def bootstrap(ratios: dict[str, Ratio], groups: np.ndarray, seed: int) -> dict[str, list[float] | None]:
+    """Returns 95 % percentile intervals [low, high] of scores over resampled groups (Efron 1979); None for a 0/0 score."""
+    generator = np.random.default_rng(seed)
+    _, membership = np.unique(groups, return_inverse=True)
+    count = membership.max() + 1
+    samples: dict[str, list[float]] = {name: [] for name in ratios}
+    for _ in range(RESAMPLES):
+        drawn = np.bincount(generator.integers(count, size=count), minlength=count)
+        weights = drawn[membership].astype(float)
+        for name, ratio in ratios.items():
+            value = ratio.value(weights)
+            if value is not None:
+                samples[name].append(value)
+    return {
+        name: [float(bound) for bound in np.percentile(values, [2.5, 97.5])] if values else None
+        for name, values in samples.items()
+    }

@@ -1,0 +1,1 @@
+"""A trained run plus images: probabilities, then masks."""

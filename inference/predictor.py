@@ -1,0 +1,103 @@
+"""A trained model, and what it predicts for batches of records."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+# Imported so that Keras can load models that hold these layers.
+import model.layers  # noqa: F401
+from model.prediction import classify, probabilities
+from records.info import RecordsInfo
+from training.run_folder import RunFolder, read_config
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run's best model and what it was trained on.
+
+    Attributes:
+      model: from images [batch, height, width, channels] of stored pixel values to logits.
+      classes: class names by mask value.
+      channels, dtype: of the images.
+      fingerprint: of the records.
+    """
+
+    model: keras.Model
+    classes: list[str]
+    channels: int
+    dtype: str
+    fingerprint: str
+
+
+def load_run(run: RunFolder) -> TrainedModel:
+    """Returns the best model of a RUN folder. To be called within a strategy's scope, if there is one.
+
+    Raises:
+      ValueError: the folder is no RUN folder, or has no model yet.
+    """
+    records = read_config(run)["records"]
+    if not run.model.is_file():
+        raise ValueError(f"{run.path}: expected {run.model.name}, found none; train for at least one epoch")
+    loaded = keras.models.load_model(run.model, compile=False)
+    return TrainedModel(loaded, records["classes"], records["channels"], records["dtype"], records["fingerprint"])
+
+
+def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str) -> None:
+    """Raises ValueError unless the records look like those the model was trained on."""
+    for name in ("classes", "channels", "dtype"):
+        expected, found = getattr(trained, name), getattr(info, name)
+        if expected != found and (name != "classes" or info.labeled):
+            raise ValueError(
+                f"{run} was trained on records with {name} {expected}, but {records} has {found}; "
+                "choose records that were made alike"
+            )
+
+
+def predict_batches(
+    trained: TrainedModel, batches: tf.data.Dataset, strategy: tf.distribute.Strategy, threshold: float
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields every batch as NumPy arrays, without its images and its padding.
+
+    Args:
+      trained: made within the strategy's scope.
+      batches: as `eval_batches` returns them.
+      strategy: devices.
+      threshold: probability from which a pixel belongs to the class, where the model has one output.
+
+    Yields:
+      "prediction" uint8 [batch, height, width], class indices; "source_id" and "group" bytes [batch]; "mask" uint8
+      [batch, height, width] where the records are labelled.
+    """
+
+    @tf.function
+    def predict(batch):
+        def predict_replica(batch):
+            logits = trained.model(batch["image"], training=False)
+            return {"prediction": classify(probabilities(logits), threshold)} | {
+                name: value for name, value in batch.items() if name != "image"
+            }
+
+        return strategy.run(predict_replica, (batch,))
+
+    for batch in strategy.experimental_distribute_dataset(batches):
+        results = {
+            name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(value)])
+            for name, value in predict(batch).items()
+        }
+        real = results.pop("weight") > 0
+        yield {name: value[real] for name, value in results.items()}
+
+
+def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns the predicted classes of one image, uint8 [height, width].
+
+    Args:
+      trained: the model.
+      image: stored pixel values [height, width, channels].
+      threshold: as in `predict_batches`.
+    """
+    logits = trained.model(image[np.newaxis], training=False)
+    return classify(probabilities(logits), threshold)[0].numpy()
