@@ -40,8 +40,8 @@ def parse(
     parser = jsonargparse.ArgumentParser(
         prog=prog, description=description, formatter_class=jsonargparse.DefaultHelpFormatter
     )
-    for name, text in positionals.items():
-        text, choices = text if isinstance(text, tuple) else (text, None)
+    for name, described in positionals.items():
+        text, choices = described if isinstance(described, tuple) else (described, None)
         parser.add_argument(name, type=Literal[choices] if choices else str, help=text)
     parser.add_argument("--config", action="config", help="A recipe: a YAML file of these settings.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
@@ -95,7 +95,12 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """
     start = time.monotonic()
     if console.is_terminal:
-        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
             task = bar.add_task(label, total=total, rate="")
 
@@ -117,4 +122,3 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
         yield show
         console.print(f"{label:<10} {total}/{total}  {time.monotonic() - start:.1f} s")
-

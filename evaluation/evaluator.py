@@ -14,9 +14,10 @@ from evaluation.pictures import draw_comparison, file_name
 from evaluation.statistics import confusion, image_scores, pixel_counts, summarize
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.predictor import TrainedModel, predict_batches, predict_image
+from records.config import InputConfig
 from records.files import join, open_file
 from records.info import RecordsInfo
-from records.input_pipeline import InputConfig, eval_batches
+from records.input_pipeline import eval_batches
 from records.schema import decode
 from records.shards import read_record
 

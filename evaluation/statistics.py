@@ -121,7 +121,7 @@ def summarize(
 
 
 def bootstrap(ratios: dict[str, Ratio], groups: np.ndarray, seed: int) -> dict[str, list[float] | None]:
-    """Returns 95 % percentile intervals [low, high] of scores over resampled groups (Efron 1979); None for a 0/0 score."""
+    """Returns 95 % percentile intervals [low, high] over resampled groups (Efron 1979); None for a 0/0 score."""
     generator = np.random.default_rng(seed)
     _, membership = np.unique(groups, return_inverse=True)
     count = membership.max() + 1

@@ -5,46 +5,12 @@ number of replicas and after any resume. Image and mask always move together.
 """
 
 import math
-from dataclasses import dataclass
 
 import tensorflow as tf
 
 from model.addons import transform
+from model.config import AugmentConfig
 from model.losses import IGNORE
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What happens to training images."""
-
-    flip: bool = True
-    """Mirror left-right and upside down, each with probability 1/2."""
-    quarter_turns: bool = True
-    """Rotate by 0, 90, 180 or 270 degrees; square images only."""
-    affine: float = 0.5
-    """Probability of an affine transform."""
-    rotation: float = 15.0
-    """Largest rotation of the affine transform, in degrees."""
-    scale: float = 0.15
-    """Largest change of scale: 0.15 draws from 1/1.15 to 1.15."""
-    shift: float = 0.05
-    """Largest shift, as a share of height and width."""
-    brightness: float = 0.1
-    """Largest change of brightness, as a share of the image's own contrast range."""
-    contrast: float = 0.2
-    """Largest change of contrast: 0.2 draws factors from 1/1.2 to 1.2."""
-
-    def __post_init__(self):
-        if not 0 <= self.affine <= 1:
-            raise ValueError(f"augment.affine: expected a probability, found {self.affine}")
-        for name in ("rotation", "scale", "shift", "brightness", "contrast"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"augment.{name}: expected at least 0, found {getattr(self, name)}")
-
-    @staticmethod
-    def none() -> "AugmentConfig":
-        """Returns the settings that change nothing."""
-        return AugmentConfig(False, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def augment(

@@ -1,10 +1,8 @@
 """Precision: one decision, with its reason."""
 
-from typing import Literal
-
 import tensorflow as tf
 
-Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+from model.config import Precision
 
 
 def choose_precision(wanted: Precision) -> tuple[str, str]:

@@ -1,42 +1,11 @@
 """The U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with padding, so the output is as large as the input."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from tensorflow import keras
 
+from model.config import ModelConfig
 from model.layers import Repeat, StandardizeImage, StatelessDropout, StatelessNoise
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The U-Net's shape."""
-
-    depth: int = 4
-    """How often height and width are halved; images must be divisible by 2 to the power of it."""
-    filters: int = 16
-    """Filters of the first level; every level below doubles them."""
-    norm: Literal["batch", "none"] = "batch"
-    """Normalisation behind each convolution."""
-    dropout: float = 0.1
-    """Share of feature maps dropped at the end of each level, in training."""
-    noise: float = 0.0
-    """Deviation of Gaussian noise on the normalised input, in training."""
-    upsampling: Literal["repeat", "transpose"] = "repeat"
-    """How height and width are doubled: repeated pixels and a convolution, or a transposed convolution."""
-    input_norm: Literal["dataset", "image"] = "dataset"
-    """Pixels are normalised by mean and deviation of the training split, or of each image."""
-
-    def __post_init__(self):
-        if self.depth < 1:
-            raise ValueError(f"model.depth: expected at least 1, found {self.depth}")
-        if self.filters < 1:
-            raise ValueError(f"model.filters: expected at least 1, found {self.filters}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout}")
-        if self.noise < 0:
-            raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
 
 
 def build_unet(

@@ -22,7 +22,7 @@ def main() -> None:
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     # Beam's import warns on the root logger that an optional Google Cloud client is missing.
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
-    from preprocess.job import preprocess  # noqa: PLC0415  (imports Beam, which --help can do without)
+    from preprocess.job import preprocess  # imports Beam, which --help can do without
 
     tell = cli.console.print
     info = preprocess(paths["layout"], paths["raw"], paths["records"], config, cli.progress, tell)

@@ -77,7 +77,9 @@ class PreprocessConfig:
         if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes) <= 255:
             raise ValueError(f"classes: expected 2 to 255 different names, found {self.classes}")
         if self.name is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise ValueError(f"name: expected small letters, digits and _, beginning with a letter, found {self.name!r}")
+            raise ValueError(
+                f"name: expected small letters, digits and _, beginning with a letter, found {self.name!r}"
+            )
         if self.group_by is not None:
             try:
                 re.compile(self.group_by)

@@ -94,9 +94,7 @@ def index_row(files: RawFiles, item: Item, config: PreprocessConfig) -> dict[str
     return row
 
 
-def make_index(
-    layout: str, files: RawFiles, folder: str, config: PreprocessConfig, report: Report
-) -> pd.DataFrame:
+def make_index(layout: str, files: RawFiles, folder: str, config: PreprocessConfig, report: Report) -> pd.DataFrame:
     """Returns the index of a raw dataset, ordered by key.
 
     Raises:
@@ -147,4 +145,3 @@ def items_of(plan_rows: pd.DataFrame) -> list[tuple[Item, str]]:
     """Returns (item, group) of each row of an index or a plan."""
     columns = [plan_rows[name].astype(object).where(plan_rows[name].notna(), None) for name in Item._fields[:5]]
     return [(Item(*values), group) for *values, group in zip(*columns, plan_rows["group"], strict=True)]
-

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocess.commit import OFFSETS_FILE, REJECTED_FILE, check_rejects, commit, rejected_rows, write_rejected, write_table
+from preprocess.commit import (
+    OFFSETS_FILE,
+    REJECTED_FILE,
+    check_rejects,
+    commit,
+    rejected_rows,
+    write_rejected,
+    write_table,
+)
 from preprocess.config import PreprocessConfig
 from preprocess.convert import Target, class_names
 from preprocess.index import INDEX_FILE, find_items, make_index

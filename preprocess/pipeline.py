@@ -92,7 +92,9 @@ def _watch(tasks: Sequence[Task], folder: str, report: Report, stop: threading.E
 
 def _cause(error: BaseException) -> BaseException:
     """Returns the exception that a task raised; Beam hands it over as the text of a traceback."""
-    lines = re.findall(r"^(?:\w+\.)*(ValueError|OSError|PermissionError): (.+?)(?: \[while running|$)", str(error), re.M)
+    lines = re.findall(
+        r"^(?:\w+\.)*(ValueError|OSError|PermissionError): (.+?)(?: \[while running|$)", str(error), re.M
+    )
     if lines:
         kind, message = lines[-1]
         return ValueError(message) if kind == "ValueError" else OSError(message)

@@ -138,7 +138,9 @@ def _assign_splits(plan: pd.DataFrame, config: PreprocessConfig) -> None:
     # A cluster belongs where its middle falls when all are laid end to end.
     middle = (loose.cumsum() - loose / 2) / max(1, loose.sum())
     bounds = np.cumsum(list(shares.values())) / sum(shares.values())
-    chosen = pd.Series(np.array(SPLITS)[np.searchsorted(bounds, middle.to_numpy(), side="right").clip(max=2)], loose.index)
+    chosen = pd.Series(
+        np.array(SPLITS)[np.searchsorted(bounds, middle.to_numpy(), side="right").clip(max=2)], loose.index
+    )
     plan.loc[is_in, "split"] = plan.loc[is_in, "cluster"].map(pd.concat([fixed, chosen]))
 
 

@@ -107,9 +107,7 @@ class WriteShardFn(beam.DoFn):
     def process(self, task: ShardTask):
         """Writes two files; yields nothing."""
         classes = class_names(self._layout, self._config)
-        report = ShardReport(
-            self._fingerprint, class_pixels=[0] * len(classes), class_examples=[0] * len(classes)
-        )
+        report = ShardReport(self._fingerprint, class_pixels=[0] * len(classes), class_examples=[0] * len(classes))
         with atomic_file(join(self._folder, task.shard.name)) as file:
             for item, group in task.rows:
                 try:

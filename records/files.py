@@ -11,7 +11,7 @@ def open_file(path: str, mode: str = "rb"):
     """
     if "://" not in path:
         return Path(path).open(mode)
-    import tensorflow as tf  # noqa: PLC0415  (only remote paths need it)
+    import tensorflow as tf  # only remote paths need it
 
     return tf.io.gfile.GFile(path, mode)
 
@@ -20,7 +20,7 @@ def file_size(path: str) -> int | None:
     """Returns the length in bytes, or None if there is no such file."""
     if "://" not in path:
         return Path(path).stat().st_size if Path(path).is_file() else None
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
     return tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
 

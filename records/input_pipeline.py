@@ -5,35 +5,14 @@ shuffle of serialized records, all before the first pixel is decoded. A resumed 
 Batches hold integer pixels; augmentation and normalisation happen on the accelerator.
 """
 
-from dataclasses import dataclass
-
 import tensorflow as tf
 
+from records.config import InputConfig
 from records.files import join
 from records.info import RecordsInfo
 from records.schema import parse
 
 _INTERLEAVED_SHARDS = 16
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """How records are read."""
-
-    shuffle_mib: int = 256
-    """Memory for shuffling, in MiB of serialized (compressed) records."""
-    threads: int | None = None
-    """Parallel decoders; null lets tf.data tune it."""
-    prefetch: int = 2
-    """Batches prepared ahead."""
-
-    def __post_init__(self):
-        if self.shuffle_mib < 1:
-            raise ValueError(f"input.shuffle_mib: expected at least 1, found {self.shuffle_mib}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"input.threads: expected at least 1, or null, found {self.threads}")
-        if self.prefetch < 0:
-            raise ValueError(f"input.prefetch: expected at least 0, found {self.prefetch}")
 
 
 def train_batches(
@@ -82,9 +61,7 @@ def train_batches(
     return batches.with_options(_options())
 
 
-def eval_batches(
-    folder: str, info: RecordsInfo, batch_size: int, split: str, config: InputConfig
-) -> tf.data.Dataset:
+def eval_batches(folder: str, info: RecordsInfo, batch_size: int, split: str, config: InputConfig) -> tf.data.Dataset:
     """Returns every example of a split once, in the order of the shards.
 
     The last batch is padded to full size: padding has weight 0, so scores do not depend on the batch size.
@@ -152,4 +129,3 @@ def _options() -> tf.data.Options:
     # Without this, MirroredStrategy tries to shard by file, warns, and shards by data after all.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
-

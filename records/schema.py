@@ -163,7 +163,7 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
       dict: "image" dtype [height, width, channels]; "mask" uint8 [height, width], if labeled; "source_id" and
       "group" string [].
     """
-    import tensorflow as tf  # noqa: PLC0415  (those who only write records need none of it)
+    import tensorflow as tf  # those who only write records need none of it
 
     keys = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
     features = tf.io.parse_single_example(serialized, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})

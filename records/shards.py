@@ -55,9 +55,7 @@ def masked_crc(data: bytes) -> int:
 def frame(record: bytes) -> bytes:
     """Returns the record in its TFRecord frame."""
     length = struct.pack("<Q", len(record))
-    return b"".join(
-        (length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record)))
-    )
+    return b"".join((length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record))))
 
 
 def read_shard(path: str) -> Iterator[bytes]:

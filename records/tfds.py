@@ -76,9 +76,7 @@ def _feature(key: str, info: RecordsInfo) -> dict[str, Any]:
 
 
 def _features_dict(tree: dict[str, Any]) -> dict[str, Any]:
-    features = {
-        name: node if "pythonClassName" in node else _features_dict(node) for name, node in tree.items()
-    }
+    features = {name: node if "pythonClassName" in node else _features_dict(node) for name, node in tree.items()}
     return {
         "pythonClassName": f"{_MODULE}.features_dict.FeaturesDict",
         "featuresDict": {"features": features},

@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model.augment import AugmentConfig
-from model.precision import Precision
-from model.unet import ModelConfig
-from records.input_pipeline import InputConfig
+from model.config import AugmentConfig, ModelConfig, Precision
+from records.config import InputConfig
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,4 @@ def choose_strategy(virtual_replicas: int | None = None) -> tuple[tf.distribute.
 def check_batch_size(batch_size: int, replicas: int) -> None:
     """Raises ValueError unless every replica gets the same number of examples."""
     if batch_size % replicas:
-        raise ValueError(
-            f"global_batch_size: expected a multiple of the {replicas} devices, found {batch_size}"
-        )
+        raise ValueError(f"global_batch_size: expected a multiple of the {replicas} devices, found {batch_size}")

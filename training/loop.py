@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,7 +12,8 @@ from contextlib import AbstractContextManager
 import tensorflow as tf
 from tensorflow import keras
 
-from model.unet import ModelConfig, build_unet
+from model.config import ModelConfig
+from model.unet import build_unet
 from records.info import RecordsInfo
 from records.input_pipeline import eval_batches, steps_per_epoch, train_batches
 from training.config import TrainConfig
@@ -156,11 +156,11 @@ def _claim(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
 
 def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     changes = []
-    for name in wanted:
-        if isinstance(wanted[name], dict):
-            changes += _differences(found.get(name, {}), wanted[name], f"{prefix}{name}.")
-        elif found.get(name) != wanted[name]:
-            changes.append(f"{prefix}{name}: {found.get(name)} there, {wanted[name]} here")
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            changes += _differences(found.get(name, {}), value, f"{prefix}{name}.")
+        elif found.get(name) != value:
+            changes.append(f"{prefix}{name}: {found.get(name)} there, {value} here")
     return changes
 
 
@@ -232,7 +232,7 @@ def _finish_epoch(validation, compiled: Steps, config: TrainConfig, state: Train
 def _save_model(model: keras.Model, run: RunFolder) -> None:
     temporary = run.path / "model.tmp.keras"
     model.save(temporary)
-    os.replace(temporary, run.model)
+    temporary.replace(run.model)
 
 
 def _describe(row: dict[str, float], better: bool, epochs: int) -> str:
@@ -242,4 +242,3 @@ def _describe(row: dict[str, float], better: bool, epochs: int) -> str:
         f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s  "
         f"waiting for input {row['input_wait']:.0%}{'  best' if better else ''}"
     )
-

@@ -54,9 +54,7 @@ def make_steps(
 
     def train_replica(images, masks, step):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
-        images, masks = augment(
-            images, masks, config.augment, config.seed, step, first, config.global_batch_size
-        )
+        images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             # The mean over the global batch: optimizers sum the replicas' gradients.

@@ -1,0 +1,63 @@
+"""Records for the terminal: what a folder holds."""
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from records.info import RecordsInfo
+
+_BAR = 40
+
+
+def info_tables(info: RecordsInfo, folder: str) -> Group:
+    """Returns splits, class shares and a histogram of object counts, to be printed."""
+    size = "native sizes" if info.height is None else f"{info.height}x{info.width}"
+    channels = {1: "grey", 3: "RGB"}[info.channels]
+    head = Text(f"{folder}: {info.name}, {size} {info.dtype} {channels}, fingerprint {info.fingerprint[:12]}\n")
+    splits = Table(title="splits", title_justify="left")
+    for heading in ("split", "examples", "shards", "MiB"):
+        splits.add_column(heading, justify="left" if heading == "split" else "right")
+    for name, split in info.splits.items():
+        mib = sum(split.shard_bytes) / 2**20
+        splits.add_row(name, str(split.num_examples), str(len(split.shard_lengths)), f"{mib:.1f}")
+    parts = [head, splits]
+    if info.labeled:
+        parts.append(_class_table(info))
+    if info.instances:
+        parts.append(_object_histogram(info))
+    if info.rejected:
+        parts.append(Text(f"{info.rejected} bad raw items were left out, see rejected.csv"))
+    return Group(*parts)
+
+
+def _class_table(info: RecordsInfo) -> Table:
+    table = Table(
+        title="classes: share of the labelled pixels, and of the examples that hold the class", title_justify="left"
+    )
+    table.add_column("class")
+    names = [name for name, split in info.splits.items() if split.num_examples]
+    for name in names:
+        table.add_column(f"{name} pixels", justify="right")
+        table.add_column(f"{name} examples", justify="right")
+    for number, class_name in enumerate(info.classes):
+        cells = [class_name]
+        for name in names:
+            split = info.splits[name]
+            cells.append(f"{split.class_pixels[number] / max(1, sum(split.class_pixels)):.2%}")
+            cells.append(f"{split.class_examples[number] / split.num_examples:.0%}")
+        table.add_row(*cells)
+    return table
+
+
+def _object_histogram(info: RecordsInfo) -> Table:
+    counts = [sum(values) for values in zip(*(split.object_counts for split in info.splits.values()), strict=True)]
+    last = max(bin_ for bin_, count in enumerate(counts) if count)
+    table = Table(title="objects per example", title_justify="left")
+    table.add_column("objects", justify="right")
+    table.add_column("examples", justify="right")
+    table.add_column("")
+    for bin_ in range(last + 1):
+        low, high = (1 << bin_) >> 1, (1 << bin_) - 1  # bin k holds the counts of k bits
+        label = str(low) if low >= high else f"{low} – {high}"
+        table.add_row(label, str(counts[bin_]), "█" * round(_BAR * counts[bin_] / max(counts)))
+    return table
