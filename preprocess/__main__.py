@@ -19,8 +19,9 @@ def main() -> None:
         "python -m preprocess",
         "Converts raw images and masks into sharded TFRecords, once.",
     )
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    # Beam's import warns on the root logger that an optional Google Cloud client is missing.
+    # Beam reports a failed task over pages, where `run_tasks` raises its cause; and its import warns, on the root
+    # logger, that an optional Google Cloud client is missing.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     from preprocess.job import preprocess  # imports Beam, which --help can do without
 

@@ -126,7 +126,7 @@ def shard_tasks(plan: pd.DataFrame, name: str) -> list[ShardTask]:
     rows = plan[plan["status"] == "in"]
     return [
         ShardTask(Shard(name, split, int(shard), int(count)), items_of(part))
-        for (split, count, shard), part in rows.groupby(["split", "shards", "shard"])
+        for (split, count, shard), part in rows.groupby(["split", "shards", "shard"], sort=False)
     ]
 
 

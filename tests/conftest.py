@@ -1,0 +1,49 @@
+"""Shared by all tests: small raw datasets and records, made once a session."""
+
+import contextlib
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # values are asserted to float32 tolerances of the CPU
+
+import pytest
+
+from preprocess.config import PreprocessConfig, Splits
+from preprocess.job import preprocess
+from preprocess.synthetic import SyntheticConfig, write_folder, write_nuclei
+
+
+@contextlib.contextmanager
+def silent_progress(label, total):
+    yield lambda done: None
+
+
+def make_records(layout: str, raw, folder, **settings):
+    """Preprocesses in this process; returns the RecordsInfo."""
+    config = PreprocessConfig(**{"workers": 1, **settings})
+    return preprocess(layout, str(raw), str(folder), config, silent_progress, lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def nuclei_raw(tmp_path_factory) -> Path:
+    """24 made-up images in the nuclei layout, of several sizes; read only."""
+    folder = tmp_path_factory.mktemp("raw") / "nuclei"
+    write_nuclei(folder, SyntheticConfig(images=24, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder_raw(tmp_path_factory) -> Path:
+    """12 made-up images in the folder layout; read only."""
+    folder = tmp_path_factory.mktemp("raw") / "folder"
+    write_folder(folder, SyntheticConfig(images=12, seed=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nuclei_records(nuclei_raw, tmp_path_factory) -> Path:
+    """Records of `nuclei_raw` at 64x64: 14 train, 5 val, 5 test; read only."""
+    folder = tmp_path_factory.mktemp("records") / "nuclei"
+    make_records("nuclei", nuclei_raw, folder, size=64, splits=Splits(0.6, 0.2, 0.2))
+    return folder
