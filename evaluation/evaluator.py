@@ -17,7 +17,7 @@ from inference.predictor import TrainedModel, predict_batches, predict_image
 from records.config import InputConfig
 from records.files import join, open_file
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches
+from records.input_pipeline import eval_batches, explain_damage
 from records.schema import decode
 from records.shards import read_record
 
@@ -48,7 +48,7 @@ def evaluate(
     keys: list[str] = []
     groups: list[str] = []
     matrices: list[np.ndarray] = []
-    with progress("evaluate", total) as report:
+    with progress("evaluate", total) as report, explain_damage(records):
         for batch in predict_batches(trained, batches, strategy, config.threshold):
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]

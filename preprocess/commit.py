@@ -38,8 +38,8 @@ def rejected_rows(plan: pd.DataFrame, reports: dict[Shard, ShardReport]) -> list
 
 
 def check_rejects(rejected: list[tuple[str, str, str]], items: int, max_rejects: float) -> None:
-    """Raises ValueError if more items are bad than the user allows."""
-    if len(rejected) > max_rejects * items:
+    """Raises ValueError if more items are bad than the user allows, or all of them."""
+    if len(rejected) > max_rejects * items or len(rejected) == items:
         examples = "; ".join(reason for _, _, reason in rejected[:3])
         raise ValueError(
             f"{len(rejected)} of {items} items are bad, more than --max_rejects {max_rejects:g} allows. "
@@ -56,16 +56,26 @@ def write_rejected(folder: str, rejected: list[tuple[str, str, str]]) -> None:
 
 def commit(
     folder: str,
-    name: str,
+    config: dict[str, Any],
     classes: list[str],
     target: Target,
     labeled: bool,
     reports: dict[Shard, ShardReport],
     rejected: int,
-    config: dict[str, Any],
     fingerprint: str,
 ) -> RecordsInfo:
-    """Writes the tables and, last, info.json; then removes the shards' reports. Returns what info.json says."""
+    """Writes the tables and, last, info.json; then removes the shards' reports. Returns what info.json says.
+
+    Args:
+      folder: of the records.
+      config: as `PreprocessConfig.content` returns it.
+      classes: names by mask value.
+      target: what every image became.
+      labeled: whether there are masks.
+      reports: of all shards.
+      rejected: number of bad items.
+      fingerprint: of the records.
+    """
     splits = {split: [(shard, reports[shard]) for shard in reports if shard.split == split] for split in SPLITS}
     everything = list(reports.values())
     instances = any(any(report.object_counts) for report in everything)
@@ -73,7 +83,7 @@ def commit(
     sizes = {tuple(size) for report in everything for size in report.sizes}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     info = RecordsInfo(
-        name=name,
+        name=config["name"],
         classes=classes,
         labeled=labeled,
         instances=instances,

@@ -94,13 +94,10 @@ def index_row(files: RawFiles, item: Item, config: PreprocessConfig) -> dict[str
     return row
 
 
-def make_index(layout: str, files: RawFiles, folder: str, config: PreprocessConfig, report: Report) -> pd.DataFrame:
-    """Returns the index of a raw dataset, ordered by key.
-
-    Raises:
-      ValueError: there are no items, or two with the same key.
-    """
-    items = find_items(layout, files, config)
+def make_index(
+    files: RawFiles, items: list[Item], folder: str, config: PreprocessConfig, report: Report
+) -> pd.DataFrame:
+    """Returns the index of a raw dataset's items, ordered by key."""
     tasks = [
         IndexTask(items[start : start + _ITEMS_PER_TASK], f"index-{start:09d}.json")
         for start in range(0, len(items), _ITEMS_PER_TASK)

@@ -1,8 +1,9 @@
 """The job: index, plan, write, commit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ from preprocess.plan import PLAN_FILE, SPLITS, fingerprint, make_plan
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
 from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file
-from preprocess.write import WriteShardFn, finished_reports, shard_tasks
+from preprocess.write import ShardReport, WriteShardFn, finished_reports, shard_tasks
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, read_info
 from records.shards import Shard
@@ -54,24 +55,27 @@ def preprocess(
       OSError: the records cannot be written.
     """
     files = open_raw(layout, raw)
+    items = find_items(layout, files, config)
     make_folder(folder)
-    with progress("index", len(find_items(layout, files, config))) as report:
-        index = make_index(layout, files, folder, config, report)
+    with progress("index", len(items)) as report:
+        index = make_index(files, items, folder, config, report)
     plan = make_plan(index, config)
     tell(describe_plan(plan))
-    rejected = rejected_rows(plan, {})
-    if not (plan["status"] == "in").any() or len(rejected) > config.max_rejects * len(plan):
-        write_rejected(folder, rejected)
-        check_rejects(rejected, len(plan), min(config.max_rejects, 1 - 1e-9))
-
     content = config.content(layout)
-    name = content["name"]
     mark = fingerprint(plan, content)
-    if not config.plan_only or config.overwrite:
-        finished = _claim(folder, mark, config.overwrite)
-        if finished:
-            tell(f"{folder} holds exactly these records already; nothing to do")
-            return finished
+    held = _what_is_held(folder, mark)
+    if held == "others" and not config.overwrite:
+        raise ValueError(
+            f"{folder}: holds records of another dataset, or made with other settings; "
+            "choose another folder, or replace them with --overwrite"
+        )
+    if held == "these" and not config.overwrite:
+        tell(f"{folder} holds exactly these records already; nothing to do")
+        return read_info(folder)
+    # Where too many are bad at first sight, nothing is written but the reasons, and nothing is cleared.
+    _check_rejects(folder, plan, {}, config)
+    if held:
+        _clear(folder)
     write_table(folder, INDEX_FILE, index)
     write_table(folder, PLAN_FILE, plan)
     if config.plan_only:
@@ -79,27 +83,46 @@ def preprocess(
         return None
 
     target = _target(plan)
-    tasks = shard_tasks(plan, name)
-    reports = finished_reports(folder, tasks, mark)
-    missing = [task for task in tasks if task.shard not in reports]
-    if reports:
-        tell(f"{len(reports)} of {len(tasks)} shards are finished already, making the other {len(missing)}")
+    reports = _write(layout, files, plan, target, folder, config, mark, progress, tell)
+    rejected = _check_rejects(folder, plan, reports, config)
+    if rejected:
+        tell(f"{rejected} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
+    classes = class_names(layout, config)
+    return commit(folder, content, classes, target, not config.unlabeled, reports, rejected, mark)
+
+
+def _write(
+    layout: str,
+    files: RawFiles,
+    plan: pd.DataFrame,
+    target: Target,
+    folder: str,
+    config: PreprocessConfig,
+    mark: str,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> dict[Shard, ShardReport]:
+    """Makes the shards that are not finished; returns the reports of all."""
+    tasks = shard_tasks(plan, config.name or layout)
+    done = finished_reports(folder, tasks, mark)
+    missing = [task for task in tasks if task.shard not in done]
+    if done:
+        tell(f"{len(done)} of {len(tasks)} shards are finished already, making the other {len(missing)}")
     with progress("write", sum(task.items for task in missing)) as report:
         fn = WriteShardFn(layout, files, folder, target, config, mark)
         run_tasks(missing, fn, "WriteShards", folder, config.workers, config.beam, report)
     reports = finished_reports(folder, tasks, mark)
     assert len(reports) == len(tasks), "the runner ended without an error, but not every shard is finished"
+    delete_files(folder, [name for name in list_files(folder) if name.endswith(TEMPORARY_SUFFIX)])
+    return reports
 
+
+def _check_rejects(folder: str, plan: pd.DataFrame, reports: dict[Shard, ShardReport], config: PreprocessConfig) -> int:
+    """Writes rejected.csv; returns how many items are bad, or raises ValueError if they are too many."""
     rejected = rejected_rows(plan, reports)
     write_rejected(folder, rejected)
     check_rejects(rejected, len(plan), config.max_rejects)
-    delete_files(folder, [name for name in list_files(folder) if name.endswith(TEMPORARY_SUFFIX)])
-    labeled = not config.unlabeled
-    classes = class_names(layout, config)
-    info = commit(folder, name, classes, target, labeled, reports, len(rejected), content, mark)
-    if rejected:
-        tell(f"{len(rejected)} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
-    return info
+    return len(rejected)
 
 
 def open_raw(layout: str, raw: str) -> RawFiles:
@@ -138,31 +161,24 @@ def _target(plan: pd.DataFrame) -> Target:
     return Target(int(rows["channels"].max()), f"uint{int(rows['depth'].max())}")
 
 
-def _claim(folder: str, mark: str, overwrite: bool) -> RecordsInfo | None:
-    """Returns the info if the folder holds these very records; makes room, or refuses, if it holds others.
-
-    Raises:
-      ValueError: other records lie there and `overwrite` is false.
-    """
+def _what_is_held(folder: str, mark: str) -> Literal["these", "others"] | None:
+    """Returns whether a folder holds the finished records of this fingerprint, or (parts of) others."""
     files = list_files(folder)
-    shards = [name for name in files if Shard.parse(name)]
-    reports = [name for name in files if name.endswith(".json") and Shard.parse(name.removesuffix(".json"))]
-    if INFO_FILE in files and f'"fingerprint": "{mark}"'.encode() in read_file(join(folder, INFO_FILE)):
-        if not overwrite:
-            return read_info(folder)
-        foreign = True
-    else:
-        foreign = INFO_FILE in files or any(
-            f'"fingerprint": "{mark}"'.encode() not in read_file(join(folder, name)) for name in reports
-        )
-    if foreign:
-        if not overwrite:
-            raise ValueError(
-                f"{folder}: holds records of another dataset, or made with other settings; "
-                "choose another folder, or replace them with --overwrite"
-            )
-        ours = {INFO_FILE, INDEX_FILE, PLAN_FILE, OFFSETS_FILE, REJECTED_FILE, FEATURES_FILE, DATASET_INFO_FILE}
-        # info.json first: what is left of the old records must not look whole.
-        delete_files(folder, [INFO_FILE] if INFO_FILE in files else [])
-        delete_files(folder, [*shards, *reports, *((ours - {INFO_FILE}) & files.keys())])
-    return None
+    marks = {name: f'"fingerprint": "{mark}"'.encode() in read_file(join(folder, name)) for name in _reports(files)}
+    if INFO_FILE in files:
+        return "these" if f'"fingerprint": "{mark}"'.encode() in read_file(join(folder, INFO_FILE)) else "others"
+    return None if all(marks.values()) else "others"
+
+
+def _clear(folder: str) -> None:
+    """Deletes records, and nothing else."""
+    files = list_files(folder)
+    if INFO_FILE in files:
+        # First: what is left of the old records must not look whole.
+        delete_files(folder, [INFO_FILE])
+    ours = {INDEX_FILE, PLAN_FILE, OFFSETS_FILE, FEATURES_FILE, DATASET_INFO_FILE} & files.keys()
+    delete_files(folder, [*ours, *_reports(files), *(name for name in files if Shard.parse(name))])
+
+
+def _reports(files: Iterable[str]) -> list[str]:
+    return [name for name in files if name.endswith(".json") and Shard.parse(name.removesuffix(".json"))]

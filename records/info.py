@@ -138,6 +138,7 @@ def read_info(folder: str) -> RecordsInfo:
             if found != expected:
                 raise ValueError(
                     f"{join(folder, shard.name)}: expected {expected} bytes, found "
-                    f"{'no such file' if found is None else found}; the records are damaged, preprocess anew"
+                    f"{'no such file' if found is None else found}; the records are damaged, "
+                    "make them anew with --overwrite"
                 )
     return info

@@ -5,6 +5,9 @@ shuffle of serialized records, all before the first pixel is decoded. A resumed 
 Batches hold integer pixels; augmentation and normalisation happen on the accelerator.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from records.config import InputConfig
@@ -82,6 +85,18 @@ def eval_batches(folder: str, info: RecordsInfo, batch_size: int, split: str, co
         examples = examples.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
     return batches.with_options(_options())
+
+
+@contextlib.contextmanager
+def explain_damage(folder: str) -> Iterator[None]:
+    """Turns TensorFlow's error about a damaged record, met while batches are drawn, into one that says what to do."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise ValueError(
+            f"{folder}: a record is damaged ({error.message}); `python -m records verify {folder}` names it, "
+            "`python -m preprocess` with --overwrite makes the records anew"
+        ) from error
 
 
 def steps_per_epoch(info: RecordsInfo, batch_size: int, split: str = "train") -> int:

@@ -15,7 +15,7 @@ from tensorflow import keras
 from model.config import ModelConfig
 from model.unet import build_unet
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches, steps_per_epoch, train_batches
+from records.input_pipeline import eval_batches, explain_damage, steps_per_epoch, train_batches
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.plots import plot_history
@@ -95,7 +95,7 @@ def train(
         eval_batches(records, info, config.global_batch_size, "val", config.input)
     )
     writer = tf.summary.create_file_writer(str(run.tensorboard))
-    with writer.as_default():
+    with writer.as_default(), explain_damage(records):
         while not state.finished:
             label = f"epoch {state.epoch + 1}/{config.epochs}"
             with progress(label, steps * config.global_batch_size) as report:

@@ -41,7 +41,9 @@ def shard_hashes(folder):
 
 def all_records(folder):
     info = read_info(str(folder))
-    names = [shard.name for split, content in info.splits.items() if content.num_examples for shard in info.shards(split)]
+    names = [
+        shard.name for split, content in info.splits.items() if content.num_examples for shard in info.shards(split)
+    ]
     return [decode(record) for name in names for record in read_shard(f"{folder}/{name}")]
 
 
@@ -74,7 +76,7 @@ def test_info_agrees_with_the_records(small_records):
     info = read_info(str(small_records))
     assert list(verify(str(small_records), info, lambda done: None)) == []
     records = all_records(small_records)
-    train = [r for r in records[: info.splits["train"].num_examples]]
+    train = records[: info.splits["train"].num_examples]
     pixels = np.concatenate([decode_image(record.image).reshape(-1, 3) for record in train]).astype(float)
     np.testing.assert_allclose(info.mean, pixels.mean(0), rtol=1e-9)
     np.testing.assert_allclose(info.std, pixels.std(0), rtol=1e-9)
@@ -151,9 +153,26 @@ def test_finished_records_are_left_alone_and_others_are_refused_unless_overwritt
     assert not list(folder.glob("*-test.tfrecord-*"))
 
 
+def test_a_plan_only_run_leaves_other_records_alone(nuclei_raw, tmp_path):
+    make_records("nuclei", nuclei_raw, tmp_path, **SMALL)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds records of another dataset"):
+        make_records("nuclei", nuclei_raw, tmp_path, size=16, plan_only=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_overwriting_with_a_dataset_that_is_too_bad_keeps_the_old_records(nuclei_raw, tmp_path):
+    make_records("nuclei", nuclei_raw, tmp_path / "records", **SMALL)
+    shutil.copytree(nuclei_raw, tmp_path / "raw", ignore=shutil.ignore_patterns("masks"))
+    with pytest.raises(ValueError, match="24 of 24 items are bad"):
+        make_records("nuclei", tmp_path / "raw", tmp_path / "records", **SMALL, overwrite=True)
+    info = read_info(str(tmp_path / "records"))
+    assert list(verify(str(tmp_path / "records"), info, lambda done: None)) == []
+
+
 def test_plan_only_shows_the_plan_and_writes_no_shard(nuclei_raw, tmp_path):
     assert make_records("nuclei", nuclei_raw, tmp_path, plan_only=True) is None
-    assert sorted(os.listdir(tmp_path)) == ["index.parquet", "plan.parquet"]
+    assert sorted(os.listdir(tmp_path)) == ["index.parquet", "plan.parquet", "rejected.csv"]
     plan = pd.read_parquet(tmp_path / "plan.parquet")
     assert sorted(plan["key"]) == sorted(path.name for path in nuclei_raw.iterdir())
     index = pd.read_parquet(tmp_path / "index.parquet").set_index("key")
@@ -251,7 +270,9 @@ def test_jpeg_files_at_native_size_are_in_the_shards_as_they_were(tmp_path):
     assert [record.image for record in all_records(tmp_path / "records")] == [data.tobytes()]
 
 
-def test_a_full_disk_while_writing_shards_is_told_and_nothing_looks_whole(nuclei_raw, small_records, tmp_path, monkeypatch):
+def test_a_full_disk_while_writing_shards_is_told_and_nothing_looks_whole(
+    nuclei_raw, small_records, tmp_path, monkeypatch
+):
     write = storage.ChecksummingFile.write
 
     def full(self, data):

@@ -29,7 +29,12 @@ def test_a_directory_and_a_zip_of_it_are_the_same_tree(tmp_path):
 
 
 def test_litter_of_operating_systems_is_no_data(tmp_path):
-    members = [("__MACOSX/a/images/1.png", b""), ("a/images/._1.png", b""), ("a/.DS_Store", b""), ("a/images/1.png", b"")]
+    members = [
+        ("__MACOSX/a/images/1.png", b""),
+        ("a/images/._1.png", b""),
+        ("a/.DS_Store", b""),
+        ("a/images/1.png", b""),
+    ]
     assert list(RawFiles(write_zip(tmp_path / "raw.zip", members)).walk()) == ["a/images/1.png"]
 
 

@@ -48,9 +48,7 @@ def test_nuclei_are_found_at_any_depth_with_the_number_of_their_masks(tmp_path):
 
 
 def test_nuclei_say_what_is_wrong_with_a_folder(tmp_path):
-    files = write(
-        tmp_path, {"aa/images/1.png": blank(), "aa/images/2.png": blank(), "bb/masks/1.png": blank()}
-    )
+    files = write(tmp_path, {"aa/images/1.png": blank(), "aa/images/2.png": blank(), "bb/masks/1.png": blank()})
     first, second = items(nuclei, files)
     assert first.error == "aa/images: expected one image, found 2"
     assert second == Item("bb", None, "bb/masks", error="bb: masks without an image")
@@ -138,7 +136,9 @@ def test_class_indices_keep_their_values_and_255_is_ignore(tmp_path):
     mask = np.array([[0, 1], [2, 255]], np.uint8)
     assert read_folder_mask(tmp_path, mask, config) == [[0, 1], [2, 255]]
     mask[0, 0] = 3
-    with pytest.raises(ValueError, match=r"expected mask values 0 to 2 \(background, road, car\) or 255 \(ignore\), found \[3\]"):
+    with pytest.raises(
+        ValueError, match=r"expected mask values 0 to 2 \(background, road, car\) or 255 \(ignore\), found \[3\]"
+    ):
         read_folder_mask(tmp_path, mask, config)
 
 
@@ -156,5 +156,7 @@ def test_a_colour_mask_is_refused(tmp_path):
     colours[0, 0] = (255, 0, 0)
     done, data = cv2.imencode(".png", colours)
     assert done
-    with pytest.raises(ValueError, match=r"masks/a.png: expected a mask of one value per pixel .* found a colour image"):
+    with pytest.raises(
+        ValueError, match=r"masks/a.png: expected a mask of one value per pixel .* found a colour image"
+    ):
         read_folder_mask(tmp_path, data.tobytes())
