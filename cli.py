@@ -38,21 +38,28 @@ def parse(
     """
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(
-        prog=prog, description=description, formatter_class=jsonargparse.DefaultHelpFormatter
+        prog=prog,
+        description=description,
+        formatter_class=jsonargparse.DefaultHelpFormatter,
+        allow_abbrev=False,
+        print_config=None,
     )
+    arguments = _spell_out_switches(config_class, sys.argv[1:] if argv is None else argv)
+    # A recipe holds no paths, so showing one must not ask for them.
+    optional = {"nargs": "?"} if "--print_config" in arguments else {}
     for name, described in positionals.items():
         text, choices = described if isinstance(described, tuple) else (described, None)
-        parser.add_argument(name, type=Literal[choices] if choices else str, help=text)
+        parser.add_argument(name, type=Literal[choices] if choices else str, help=text, **optional)
     parser.add_argument("--config", action="config", help="A recipe: a YAML file of these settings.")
+    parser.add_argument("--print_config", action="store_true", help="Show the settings as a recipe, and exit.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     parser.add_class_arguments(config_class)
-    arguments = _spell_out_switches(config_class, sys.argv[1:] if argv is None else argv)
-    if any(argument.startswith("--print_config") for argument in arguments):
-        # A recipe holds no paths, so showing one must not ask for them.
-        for action in parser._actions:
-            if action.dest in positionals:
-                action.required, action.nargs = False, "?"
     namespace = parser.parse_args(arguments)
+    if namespace.print_config:
+        for name in (*positionals, "config", "debug", "print_config"):
+            namespace.pop(name, None)
+        print(parser.dump(namespace, skip_none=False, skip_validation=True), end="")
+        sys.exit(0)
     values = parser.instantiate(namespace)
     fields = {field.name for field in dataclasses.fields(config_class)}
     config = config_class(**{name: value for name, value in values.items() if name in fields})
@@ -61,7 +68,7 @@ def parse(
 
 def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:
     """Returns the arguments with `--switch` as `--switch=true`, which is what jsonargparse reads."""
-    switches = {f"--{field.name}" for field in dataclasses.fields(config_class) if field.type is bool}
+    switches = set(_switches(config_class))
     spelled = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         bare = argument in switches and following not in ("true", "false")
@@ -69,14 +76,25 @@ def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:
     return spelled
 
 
+def _switches(config_class: type, prefix: str = "--") -> Iterator[str]:
+    for field in dataclasses.fields(config_class):
+        if field.type is bool:
+            yield prefix + field.name
+        elif dataclasses.is_dataclass(field.type):
+            yield from _switches(field.type, f"{prefix}{field.name}.")
+
+
 def run(main: Callable[[], int | None]) -> None:
-    """Runs a command and exits. A user's mistake (ValueError, OSError) ends with one line and exit code 2."""
+    """Runs a command and exits.
+
+    What a user can mend (ValueError, OSError, FloatingPointError) ends with one line and exit code 2.
+    """
     # A pipe that closes early (`| head`) is no error of ours.
     with contextlib.suppress(AttributeError):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         sys.exit(main() or 0)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

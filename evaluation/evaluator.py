@@ -40,7 +40,7 @@ def evaluate(
 
     Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-config.batch_size // replicas) * replicas  # every replica gets equally many
     batches = eval_batches(records, info, batch_size, config.split, InputConfig())
@@ -71,6 +71,17 @@ def evaluate(
         _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, {})
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
+
+
+def _clear(folder: Path) -> None:
+    """Makes the folder, without what an earlier evaluation left: old and new files must not mix."""
+    for name in (PICTURES_FOLDER, PREDICTIONS_FOLDER):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for old in (folder / name).glob("*.png"):
+            old.unlink()
+    (folder / PREDICTIONS_FOLDER).rmdir()
+    for name in (METRICS_FILE, PER_IMAGE_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def per_image_table(
@@ -122,9 +133,6 @@ def _draw(
     threshold: float,
     scores: dict[str, float],
 ) -> None:
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     with open_file(join(records, "offsets.parquet")) as file:
         offsets = pd.read_parquet(file).set_index("key")
     for name, key in chosen.items():

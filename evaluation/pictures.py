@@ -1,5 +1,6 @@
 """Pictures of predictions: image, truth, prediction and their difference side by side."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -79,8 +80,14 @@ def draw_comparison(
 
 
 def file_name(key: str) -> str:
-    """Returns a key as part of a file name: letters, digits, dot, dash and underscore, at most 60."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", key).strip(".")[:60] or "unnamed"
+    """Returns a key as part of a file name: letters, digits, dot, dash and underscore, at most 72.
+
+    A key that has to be changed gets a hash, so that different keys have different names.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", key).strip(".")
+    if name == key and 0 < len(name) <= 72:
+        return name
+    return f"{name[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def _paint_classes(image: np.ndarray, mask: np.ndarray, classes: list[int]) -> np.ndarray:

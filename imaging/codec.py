@@ -1,9 +1,11 @@
 """Image files to arrays and back.
 
-Every decoder here is strict: a truncated or altered file raises ValueError instead of giving a grey rest.
-OpenCV alone is not enough for that (4.11 reads a PNG whose checksum is wrong), so containers are checked first.
-Colours are RGB in arrays; OpenCV's BGR never leaves this module. EXIF rotation is ignored, as TensorFlow's
-decoders ignore it: an image means its stored pixels.
+Damaged files raise ValueError instead of giving a grey rest. OpenCV alone is not enough for that (4.11 reads a PNG
+whose checksum is wrong), so containers are checked first: every checksum of a PNG, the end of a JPEG. A JPEG that is
+altered inside cannot be told, it has no checksums.
+
+Colours are RGB in arrays; OpenCV's BGR never leaves this module. The EXIF rotation of JPEG and PNG is ignored, as
+TensorFlow's decoders ignore it: an image means its stored pixels. OpenCV does apply the orientation of a TIFF.
 """
 
 import io
@@ -23,6 +25,9 @@ TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
 
 # Colour types of the PNG specification (ISO/IEC 15948, 11.2.2).
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
+
+# Pillow takes images above 179 megapixels for an attack; satellite images are larger.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -100,8 +105,11 @@ def decode_mask(data: bytes) -> np.ndarray:
         depth, colour = _png_header(data)
         if colour == _PNG_PALETTE:
             _check_container(data)
-            with Image.open(io.BytesIO(data)) as image:
-                return np.array(image)
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    return np.array(image)
+            except OSError as error:
+                raise ValueError(f"the PNG is damaged: {error}") from error
         pixels = _decode_unchanged(data)
         if colour == _PNG_GREY and depth < 8:
             return pixels // (255 // (2**depth - 1))

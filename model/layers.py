@@ -55,6 +55,7 @@ class _Random(keras.layers.Layer):
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
+        super().build(input_shape)
 
     def next_seed(self) -> tf.Tensor:
         """Returns int64 [2], another one at every call, and counts the call."""

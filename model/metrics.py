@@ -31,20 +31,12 @@ def count_pixels(masks: tf.Tensor, predicted: tf.Tensor, classes: Sequence[int])
     return tf.stack(counts, 1)
 
 
-@keras.utils.register_keras_serializable("segmentation")
 class Overlap(keras.metrics.Metric):
     """Dice and IoU: per image, over non-empty images, and pooled over all pixels."""
 
-    def __init__(self, num_classes: int, name: str = "overlap", **kwargs):
-        """Makes the sums.
-
-        Args:
-          num_classes: number of classes that are counted.
-          name: of the metric.
-          **kwargs: of keras.metrics.Metric.
-        """
-        super().__init__(name=name, dtype=tf.float32, **kwargs)
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int):
+        """Makes the sums for as many classes as are counted."""
+        super().__init__(name="overlap", dtype=tf.float32)
         self.pooled = self.add_weight("pooled", shape=(num_classes, 3), initializer="zeros", dtype=tf.float64)
         self.sums = self.add_weight("sums", shape=(4,), initializer="zeros", dtype=tf.float64)
         self.counts = self.add_weight("counts", shape=(2,), initializer="zeros", dtype=tf.float64)
@@ -93,7 +85,3 @@ class Overlap(keras.metrics.Metric):
         """Sets all sums to 0; Keras' own can do so for scalars only."""
         for variable in self.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
-
-    def get_config(self):
-        """Returns what Keras saves."""
-        return super().get_config() | {"num_classes": self.num_classes}

@@ -123,13 +123,20 @@ def read_info(folder: str) -> RecordsInfo:
             "run `python -m preprocess` to its end (the same command again continues it)"
         )
     with open_file(path) as file:
-        content = json.loads(file.read())
+        text = file.read()
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); preprocess anew") from error
     if content.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{path}: expected format version {FORMAT_VERSION}, found {content.get('format_version')}; preprocess anew"
         )
-    content["splits"] = {name: SplitInfo(**split) for name, split in content["splits"].items()}
-    info = RecordsInfo(**content)
+    try:
+        content["splits"] = {name: SplitInfo(**split) for name, split in content["splits"].items()}
+        info = RecordsInfo(**content)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: damaged ({error}); preprocess anew") from error
     for split, split_info in info.splits.items():
         if not split_info.num_examples:
             continue

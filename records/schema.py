@@ -168,8 +168,8 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
     keys = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
     features = tf.io.parse_single_example(serialized, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})
     if dtype == "uint8":
-        # One kernel for both formats; it takes PNG and JPEG alike.
-        image = tf.io.decode_image(features["image/encoded"], channels=channels, expand_animations=False)
+        # One kernel for both formats: decode_jpeg reads PNG too. The accurate transform gives OpenCV's very pixels.
+        image = tf.io.decode_jpeg(features["image/encoded"], channels=channels, dct_method="INTEGER_ACCURATE")
     else:
         image = tf.io.decode_png(features["image/encoded"], channels=channels, dtype=tf.uint16)
     image.set_shape([None, None, channels])

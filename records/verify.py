@@ -30,7 +30,8 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
     for split, split_info in info.splits.items():
         if not split_info.num_examples:
             continue
-        pixels = np.zeros(256, np.int64)
+        pixels, examples = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        objects = [0] * len(split_info.object_counts)
         faults = 0
         for number, shard in enumerate(info.shards(split)):
             path = join(folder, shard.name)
@@ -43,11 +44,15 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
                     where = f"{path}: record {count - 1}"
                     try:
                         record = decode(serialized)
-                        pixels += _check_record(record, info)
+                        counts = _check_record(record, info)
                     except ValueError as error:
                         faults += 1
                         yield f"{where}: {error}"
                         continue
+                    pixels += counts
+                    examples += counts > 0
+                    if record.objects is not None:
+                        objects[min(record.objects.bit_length(), len(objects) - 1)] += 1
                     if record.source_id in keys:
                         yield f"{where}: the key {record.source_id!r} is also that of {keys[record.source_id]}"
                     keys[record.source_id] = where
@@ -61,7 +66,7 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
             done += split_info.shard_lengths[number]
             report(done)
         if not faults:
-            yield from _check_totals(split, split_info, info, pixels)
+            yield from _check_totals(split, split_info, info, pixels, examples, objects)
 
 
 def _check_file(path: str, expected: str) -> str | None:
@@ -89,12 +94,16 @@ def _check_record(record: Record, info: RecordsInfo) -> np.ndarray:
         mask = decode_mask(record.mask)
         if mask.shape != image.shape[:2]:
             raise ValueError(f"its mask is {mask.shape}, its image {image.shape[:2]}")
+        if mask.dtype != np.uint8:
+            raise ValueError(f"expected a mask of uint8, found {mask.dtype}")
         counts = np.bincount(mask.ravel(), minlength=256)
         strange = [value for value in np.flatnonzero(counts).tolist() if value >= len(info.classes) and value != IGNORE]
         if strange:
             raise ValueError(
                 f"its mask holds {strange}; the classes are 0 to {len(info.classes) - 1}, {IGNORE} = ignore"
             )
+    if info.instances and record.instances is None:
+        raise ValueError("expected an instance map")
     if record.instances is not None:
         instances = decode_mask(record.instances)
         if instances.shape != image.shape[:2] or instances.dtype != np.uint16:
@@ -104,9 +113,15 @@ def _check_record(record: Record, info: RecordsInfo) -> np.ndarray:
     return counts
 
 
-def _check_totals(split: str, expected: SplitInfo, info: RecordsInfo, pixels: np.ndarray) -> Iterator[str]:
-    found = pixels[: len(info.classes)].tolist()
-    if found != expected.class_pixels:
-        yield f"split {split}: expected class pixels {expected.class_pixels}, found {found}"
-    if pixels[IGNORE] != expected.ignored_pixels:
-        yield f"split {split}: expected {expected.ignored_pixels} ignored pixels, found {pixels[IGNORE]}"
+def _check_totals(
+    split: str, expected: SplitInfo, info: RecordsInfo, pixels: np.ndarray, examples: np.ndarray, objects: list[int]
+) -> Iterator[str]:
+    found = {
+        "class_pixels": pixels[: len(info.classes)].tolist(),
+        "ignored_pixels": int(pixels[IGNORE]),
+        "class_examples": examples[: len(info.classes)].tolist(),
+        "object_counts": objects,
+    }
+    for name, value in found.items():
+        if value != getattr(expected, name):
+            yield f"split {split}: expected {name} {getattr(expected, name)}, found {value}"

@@ -55,10 +55,10 @@ def train(
       FloatingPointError: the loss is no longer finite.
     """
     check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
-    steps = steps_per_epoch(info, config.global_batch_size)
-    check_image_size(info, config.model)
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
+    steps = steps_per_epoch(info, config.global_batch_size)
+    check_image_size(info, config.model)
     info.shards("val")
     _claim(run, config, info)
 
@@ -76,7 +76,8 @@ def train(
     if state.finished:
         tell("this run has finished; a longer one needs another RUN folder")
         return state
-    tell(f"{'model':<10} {model.count_params():,} parameters, {steps} steps of {config.global_batch_size} an epoch")
+    parameters = sum(variable.shape.num_elements() for variable in model.trainable_variables)
+    tell(f"{'model':<10} {parameters:,} parameters, {steps} steps of {config.global_batch_size} an epoch")
 
     batches = iter(
         strategy.experimental_distribute_dataset(
@@ -117,10 +118,11 @@ def train(
 def check_image_size(info: RecordsInfo, config: ModelConfig) -> None:
     """Raises ValueError unless the network can halve the images as often as it wants to."""
     multiple = 2**config.depth
+    advised = -(-max(info.height, info.width) // multiple) * multiple
     if info.height % multiple or info.width % multiple:
         raise ValueError(
             f"expected images whose height and width are multiples of {multiple} (--model.depth {config.depth}), found "
-            f"{info.height}x{info.width}; preprocess with --size {-(-info.width // multiple) * multiple}, "
+            f"{info.height}x{info.width}; preprocess with --size {advised}, "
             "or choose a smaller depth"
         )
 

@@ -1,0 +1,121 @@
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from evaluation.pictures import AGREED, INVENTED, MISSED, PALETTE, display_image, draw_comparison, file_name, paint
+from records.schema import IGNORE
+
+
+def test_paint_mixes_the_colour_into_its_area_alone():
+    image = np.full([2, 2, 3], 100, np.uint8)
+    area = np.array([[True, False], [False, False]])
+    found = paint(image, [(area, (200, 0, 100))], opacity=0.25)
+    np.testing.assert_array_equal(found[0, 0], [125, 75, 100])
+    np.testing.assert_array_equal(found[0, 1], [100, 100, 100])
+    np.testing.assert_array_equal(found[1], image[1])
+    assert (image == 100).all()
+
+
+def test_later_areas_are_painted_over_earlier_ones():
+    area = np.ones([1, 1], bool)
+    found = paint(np.zeros([1, 1, 3], np.uint8), [(area, (255, 0, 0)), (area, (0, 0, 255))], opacity=1.0)
+    np.testing.assert_array_equal(found, [[[0, 0, 255]]])
+
+
+def test_an_image_is_stretched_to_all_of_the_grey_scale():
+    image = np.linspace(1000, 3000, 10_000).astype(np.uint16).reshape(100, 100, 1)
+    found = display_image(image)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found[..., 0], found[..., 1])
+    assert (found[0, 0] == 0).all()
+    assert (found[-1, -1] == 255).all()
+    # The percentiles 0.5 and 99.5 are 1010 and 2990.
+    expected = (image[..., 0].astype(float) - 1010) / 1980 * 255
+    np.testing.assert_allclose(found[..., 0], expected.clip(0, 255), atol=1.5)
+
+
+def test_colours_are_stretched_together():
+    image = np.random.default_rng(0).integers(50, 100, [40, 40, 3]).astype(np.uint8)
+    image[..., 2] //= 2
+    low, high = np.percentile(image, [0.5, 99.5])
+    expected = ((image - low) / (high - low) * 255).clip(0, 255)
+    np.testing.assert_allclose(display_image(image), expected, atol=1)
+
+
+@pytest.mark.parametrize("value", [0, 7, 255])
+def test_a_blank_image_is_no_error(value):
+    np.testing.assert_array_equal(display_image(np.full([4, 4, 1], value, np.uint8)), np.zeros([4, 4, 3]))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../../x",
+        "..",
+        "/etc/passwd",
+        "a/b\\c",
+        "C:\\x",
+        ".hidden",
+        "",
+        "名前",
+        "new\nline",
+        "nul\0byte",
+        "x" * 500,
+        "-rf",
+        "%2e%2e%2f",
+        "...",
+    ],
+)
+def test_a_key_can_not_lead_out_of_its_folder(key, tmp_path):
+    name = file_name(key)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,71}", name)
+    path = tmp_path / f"{name}.png"
+    assert path.resolve().parent == tmp_path
+    path.write_bytes(b"")
+
+
+def test_a_harmless_key_stays():
+    assert file_name("train_scene-01.b") == "train_scene-01.b"
+    assert re.fullmatch("train_scene_01-[0-9a-f]{8}", file_name("train/scene 01"))
+
+
+def panels_of(path) -> np.ndarray:
+    return cv2.imread(str(path))[:, :, ::-1]
+
+
+def share_of(picture: np.ndarray, colour: np.ndarray) -> float:
+    return float((np.abs(picture.astype(int) - colour).max(-1) <= 3).mean())
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "colour"),
+    [(1, 1, AGREED), (1, 0, MISSED), (0, 1, INVENTED), (2, 1, INVENTED), (1, 2, INVENTED), (2, 2, AGREED)],
+)
+def test_the_difference_is_painted_in_its_colour(tmp_path, truth, prediction, colour):
+    image = np.zeros([32, 32, 3], np.uint8)
+    masks = [np.full([32, 32], value, np.uint8) for value in (truth, prediction)]
+    draw_comparison(tmp_path / "x.png", image, *masks, [1, 2], "title")
+    picture = panels_of(tmp_path / "x.png")
+    for candidate in (AGREED, MISSED, INVENTED):
+        # The panel covers about a fifth of the picture; black shines through.
+        assert (share_of(picture, np.array(candidate) * 0.75) > 0.1) == (candidate == colour)
+
+
+@pytest.mark.parametrize(("truth", "prediction"), [(0, 0), (IGNORE, 1), (IGNORE, 0)])
+def test_where_nothing_is_to_judge_nothing_is_painted(tmp_path, truth, prediction):
+    masks = [np.full([32, 32], value, np.uint8) for value in (truth, prediction)]
+    draw_comparison(tmp_path / "x.png", np.zeros([32, 32, 3], np.uint8), *masks, [1], "title")
+    picture = panels_of(tmp_path / "x.png")
+    for colour in (AGREED, MISSED, INVENTED):
+        assert share_of(picture, np.array(colour) * 0.75) < 0.01
+
+
+def test_without_truth_there_are_two_panels(tmp_path):
+    image, mask = np.zeros([32, 48, 1], np.uint8), np.ones([32, 48], np.uint8)
+    draw_comparison(tmp_path / "two.png", image, None, mask, [1], "title")
+    draw_comparison(tmp_path / "four.png", image, mask, mask, [1], "title")
+    two, four = panels_of(tmp_path / "two.png"), panels_of(tmp_path / "four.png")
+    assert four.shape[1] == 2 * two.shape[1]
+    assert share_of(two, np.array(PALETTE[0]) * 0.55) > 0.2

@@ -1,0 +1,232 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imaging.codec import decode_mask, encode_png
+from records.info import read_info
+from records.schema import encode
+from records.shards import FRAME_BYTES
+from records.verify import verify
+
+ROOT = Path(__file__).parents[2]
+
+
+def faults_of(folder, info):
+    return list(verify(str(folder), info, lambda done: None))
+
+
+def records_command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "records", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def flip_in_body(folder, info, records) -> Path:
+    """Alters a byte within the body of record b1, the second of the second shard; returns the shard's path."""
+    path = folder / info.shards("train")[1].name
+    data = bytearray(path.read_bytes())
+    data[len(encode(records["b0"])) + FRAME_BYTES + 12 + 50] ^= 1
+    path.write_bytes(bytes(data))
+    return path
+
+
+def test_a_sound_folder_has_no_fault_and_all_progress_is_told(small_records):
+    folder, info, _ = small_records
+    told = []
+    assert list(verify(str(folder), info, told.append)) == []
+    assert told == sorted(told)
+    assert told[-1] == 7
+    assert set(told) == set(range(1, 8))
+
+
+def test_records_made_by_preprocess_have_no_fault(nuclei_records):
+    assert faults_of(nuclei_records, read_info(str(nuclei_records))) == []
+
+
+def test_a_flipped_bit_in_a_body_names_the_file_and_the_record(small_records):
+    folder, info, records = small_records
+    path = flip_in_body(folder, info, records)
+    of_file, of_record, of_count = faults_of(folder, info)
+    assert of_file.startswith(f"{path}: expected CRC32C {info.splits['train'].shard_crc32c[1]}, found ")
+    assert of_record.startswith(f"{path}: record 1: its ")
+    assert of_record.endswith("bytes fail their checksum")
+    assert of_count == f"{path}: expected 2 records, found 1"
+
+
+def test_a_fault_in_one_shard_does_not_hide_one_in_another(small_records):
+    folder, info, records = small_records
+    first = flip_in_body(folder, info, records)
+    second = folder / info.shards("val")[0].name
+    second.write_bytes(second.read_bytes()[:-1])
+    faults = faults_of(folder, info)
+    assert any(fault.startswith(f"{first}: record 1: ") for fault in faults)
+    assert any(fault.startswith(f"{second}: record 1: truncated") for fault in faults)
+
+
+def one_fault(tmp_path, write_records, records, **changes):
+    """Writes records of whose third something is wrong; returns the one fault without the place, which is checked."""
+    folder = tmp_path / "faulty"
+    info = write_records(folder, {"train": [records]}, **changes)
+    (fault,) = faults_of(folder, info)
+    where = f"{folder / info.shards('train')[0].name}: record 2: "
+    assert fault.startswith(where)
+    return fault.removeprefix(where)
+
+
+def test_a_mask_with_unknown_labels_names_the_record(tmp_path, make_record, write_records):
+    mask = np.zeros((6, 10), np.uint8)
+    mask[2, 3], mask[5, 9], mask[0, 0] = 2, 128, 255  # 255 is allowed
+    records = [make_record("a0"), make_record("a1"), make_record("a2", mask=encode_png(mask))]
+    message = one_fault(tmp_path, write_records, records)
+    assert message == "its mask holds [2, 128]; the classes are 0 to 1, 255 = ignore"
+
+
+def test_each_disagreement_between_a_record_and_its_pixels_names_the_record(tmp_path, make_record, write_records):
+    good = [make_record("a0"), make_record("a1")]
+    small = np.zeros((6, 9), np.uint8)
+    wrong = {
+        "its image is (6, 10, 3), its keys say (10, 6, 3)": {"height": 10, "width": 6},
+        "its mask is (6, 9), its image (6, 10)": {"mask": encode_png(small)},
+        "its instance map is uint8(6, 10), expected uint16(6, 10)": {
+            "instances": encode_png(small.repeat(2, 1)[:, :10])
+        },
+        "expected a mask": {"mask": None},
+    }
+    for number, (message, changes) in enumerate(wrong.items()):
+        records = [*good, make_record("a2", **changes)]
+        assert one_fault(tmp_path / str(number), write_records, records) == message
+
+
+def test_an_image_of_another_kind_than_the_rest_names_the_record(tmp_path, make_record, write_records):
+    good = [make_record("a0"), make_record("a1")]
+    grey = one_fault(tmp_path / "grey", write_records, [*good, make_record("a2", channels=1)])
+    assert grey == "expected 3 channels of uint8, found 1 of uint8"
+    deep = one_fault(tmp_path / "deep", write_records, [*good, make_record("a2", dtype="uint16")])
+    assert deep == "expected 3 channels of uint8, found 3 of uint16"
+    large = make_record(
+        "a2",
+        image=encode_png(np.zeros((7, 10, 3), np.uint8)),
+        height=7,
+        mask=encode_png(np.zeros((7, 10), np.uint8)),
+        instances=None,
+    )
+    assert one_fault(tmp_path / "large", write_records, [*good, large]) == "expected 6x10, found 7x10"
+
+
+def test_a_damaged_image_names_the_record(tmp_path, make_record, write_records):
+    damaged = bytearray(make_record("a2").image)
+    damaged[-20] ^= 1
+    records = [make_record("a0"), make_record("a1"), make_record("a2", image=bytes(damaged))]
+    assert "fails its checksum" in one_fault(tmp_path, write_records, records)
+
+
+def test_a_16_bit_mask_is_a_fault(tmp_path, make_record, write_records):
+    # tf.io.decode_png to uint8 keeps the upper byte: training would see background alone.
+    mask = decode_mask(make_record("a2").mask).astype(np.uint16)
+    records = [make_record("a0"), make_record("a1"), make_record("a2", mask=encode_png(mask))]
+    assert "uint16" in one_fault(tmp_path, write_records, records)
+
+
+def test_missing_instances_are_a_fault_where_the_folder_promises_them(tmp_path, make_record, write_records):
+    records = [make_record("a0"), make_record("a1"), make_record("a2", instances=None)]
+    assert "instance map" in one_fault(tmp_path, write_records, records)
+
+
+def test_a_duplicate_key_names_both_records_even_in_other_splits(tmp_path, make_record, write_records):
+    folder = tmp_path / "twice"
+    shards = {"train": [[make_record("a0"), make_record("a1")]], "test": [[make_record("b0"), make_record("a1")]]}
+    info = write_records(folder, shards)
+    train, test = folder / info.shards("train")[0].name, folder / info.shards("test")[0].name
+    assert faults_of(folder, info) == [f"{test}: record 1: the key 'a1' is also that of {train}: record 1"]
+
+
+@pytest.mark.parametrize("delta", [1, -1])
+def test_a_wrong_number_of_records_names_the_shard(small_records, delta):
+    folder, info, _ = small_records
+    split = dataclasses.replace(info.splits["train"], shard_lengths=[3, 2 + delta])
+    info = dataclasses.replace(info, splits=info.splits | {"train": split})
+    (fault,) = faults_of(folder, info)
+    assert fault == f"{folder / info.shards('train')[1].name}: expected {2 + delta} records, found 2"
+
+
+@pytest.mark.parametrize("name", ["class_pixels", "ignored_pixels", "class_examples", "object_counts"])
+def test_a_wrong_count_in_the_info_names_the_split_and_both_values(small_records, name):
+    folder, info, _ = small_records
+    true = getattr(info.splits["val"], name)
+    false = true + 1 if isinstance(true, int) else [true[0] + 1, *true[1:]]
+    split = dataclasses.replace(info.splits["val"], **{name: false})
+    info = dataclasses.replace(info, splits=info.splits | {"val": split})
+    (fault,) = faults_of(folder, info)
+    assert fault.startswith("split val: expected ")
+    assert str(false) in fault
+    assert str(true) in fault
+
+
+def test_a_wrong_checksum_in_the_info_names_the_file(small_records):
+    folder, info, _ = small_records
+    split = dataclasses.replace(info.splits["val"], shard_crc32c=["0badf00d"])
+    true = info.splits["val"].shard_crc32c[0]
+    info = dataclasses.replace(info, splits=info.splits | {"val": split})
+    path = folder / info.shards("val")[0].name
+    assert faults_of(folder, info) == [f"{path}: expected CRC32C 0badf00d, found {true}"]
+
+
+# --- the commands
+
+
+def test_the_verify_command_ends_with_0_on_sound_records(small_records):
+    folder, _, _ = small_records
+    ended = records_command("verify", folder)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "7 examples, all in order"
+    assert ended.stderr == ""
+
+
+def test_the_verify_command_ends_with_1_on_faults_and_prints_each_on_a_line(small_records):
+    folder, info, records = small_records
+    path = flip_in_body(folder, info, records)
+    ended = records_command("verify", folder)
+    assert ended.returncode == 1
+    lines = ended.stdout.splitlines()
+    assert lines[-1] == "7 examples, 3 faults"
+    assert any(line.startswith(f"{path}: record 1: ") for line in lines)
+
+
+def test_the_commands_end_with_2_and_one_line_on_what_are_no_records(tmp_path):
+    ended = records_command("verify", tmp_path)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"error: {tmp_path}: expected finished records")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_info_command_shows_splits_class_shares_and_the_histogram_of_objects(tmp_path, make_record, write_records):
+    folder = tmp_path / "records"
+    counts = [0, 1, 1, 5, 6, 7, 4]  # bins 0, 1, 2 – 3, 4 – 7
+    mask = np.zeros((6, 10), np.uint8)
+    mask[:3, :5] = 1  # a quarter
+    records = [
+        make_record(f"a{number}", objects=objects, mask=encode_png(mask)) for number, objects in enumerate(counts)
+    ]
+    write_records(folder, {"train": [records[:4]], "val": [records[4:]]})
+    ended = records_command("info", folder)
+    assert ended.returncode == 0, ended.stderr
+    rows = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in ended.stdout.splitlines()]
+    assert ["train", "4", "1", "0.0"] in rows
+    assert ["background", "75.00%", "100%", "75.00%", "100%"] in rows
+    assert ["nucleus", "25.00%", "100%", "25.00%", "100%"] in rows
+    assert ["0", "1", "█" * 10] in rows
+    assert ["1", "2", "█" * 20] in rows
+    assert ["2 – 3", "0", ""] in rows
+    assert ["4 – 7", "4", "█" * 40] in rows
+    assert not any(row and row[0].startswith("8") for row in rows)
+
+
+def test_the_commands_import_no_tensorflow():
+    code = "import sys, records.__main__; print('tensorflow' in sys.modules, 'apache_beam' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False False\n"

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+import tensorflow as tf
+
+from training.devices import check_batch_size, choose_strategy
+
+
+@pytest.mark.parametrize(("batch_size", "replicas"), [(1, 1), (16, 1), (16, 4), (6, 3)])
+def test_a_batch_that_divides_evenly_is_fine(batch_size, replicas):
+    check_batch_size(batch_size, replicas)
+
+
+@pytest.mark.parametrize(("batch_size", "replicas"), [(16, 3), (1, 2)])
+def test_a_batch_that_does_not_divide_is_refused(batch_size, replicas):
+    message = f"global_batch_size: expected a multiple of the {replicas} devices, found {batch_size}"
+    with pytest.raises(ValueError, match=message):
+        check_batch_size(batch_size, replicas)
+
+
+def test_a_machine_without_gpu_computes_on_its_cpu():
+    strategy, reason = choose_strategy()
+    assert strategy is tf.distribute.get_strategy()
+    assert (strategy.num_replicas_in_sync, reason) == (1, "no GPU, so the CPU")
+
+
+def test_a_cluster_of_one_machine_is_no_cluster(monkeypatch):
+    cluster = {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert choose_strategy()[0] is tf.distribute.get_strategy()
+
+
+def test_several_machines_train_together(monkeypatch):
+    cluster = {"cluster": {"worker": ["one:1", "two:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    # The real one waits for the other machine.
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "several")
+    assert choose_strategy() == ("several", "TF_CONFIG names 2 machines")
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(1, (None, "1 GPU")), (4, ("mirrored", "4 GPUs"))])
+def test_all_gpus_are_used(monkeypatch, gpus, expected):
+    grown = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(range(gpus)))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, on: grown.append((gpu, on)))
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+    strategy, reason = choose_strategy()
+    assert (strategy if gpus > 1 else None, reason) == expected
+    assert grown == [(gpu, True) for gpu in range(gpus)]

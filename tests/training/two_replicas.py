@@ -1,0 +1,60 @@
+"""Run by test_replicas.py in a process of its own: the CPU can be split before TensorFlow's first use of it only.
+
+python two_replicas.py RECORDS FOLDER writes FOLDER/result.json.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+from evaluation.config import EvalConfig
+from evaluation.evaluator import evaluate
+from inference.predictor import load_run
+from model.config import AugmentConfig, ModelConfig
+from records.info import read_info
+from tests.training.events import step_losses
+from training.config import TrainConfig
+from training.devices import choose_strategy
+from training.loop import train
+from training.run_folder import RunFolder
+
+# Batch normalisation has statistics of its own on each replica, and dropout and noise another seed.
+PLAIN = ModelConfig(depth=1, filters=2, norm="none", dropout=0.0)
+RUNS = {
+    "plain": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN, augment=AugmentConfig.none()),
+    "augmented": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN),
+    "random": TrainConfig(epochs=2, global_batch_size=4, model=ModelConfig(depth=1, filters=2, noise=0.1)),
+}
+
+
+@contextlib.contextmanager
+def silent_progress(label, total):
+    yield lambda done: None
+
+
+def main(records: str, folder: Path) -> None:
+    strategies = {2: choose_strategy(2)[0], 1: tf.distribute.get_strategy()}
+    assert [strategies[count].num_replicas_in_sync for count in (1, 2)] == [1, 2]
+    info = read_info(records)
+    result = {"losses": {}, "history": {}, "metrics": {}}
+    for name, config in RUNS.items():
+        for count in (2,) if name == "random" else (1, 2):
+            run = RunFolder(folder / f"{name}-{count}")
+            state = train(records, info, run, config, strategies[count], silent_progress, lambda line: None)
+            result["losses"][f"{name}-{count}"] = list(step_losses(run.tensorboard).values())
+            result["history"][f"{name}-{count}"] = state.history
+    for count, strategy in strategies.items():
+        with strategy.scope():
+            trained = load_run(RunFolder(folder / "plain-1"))
+        for batch_size in (1, 7, 32):
+            config = EvalConfig(split="train", batch_size=batch_size, pictures=0)
+            where = folder / f"eval-{count}-{batch_size}"
+            result["metrics"][where.name] = evaluate(trained, records, info, where, config, strategy, silent_progress)
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
