@@ -249,3 +249,15 @@ def test_the_history_is_a_table(tmp_path):
     run = RunFolder(tmp_path)
     write_history(run, [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-7}])
     assert run.history.read_text().split() == ["epoch,loss", "1,0.30000000000000004", "2,1e-07"]
+
+
+def test_a_flipped_bit_in_the_records_ends_training_and_says_what_to_do(nuclei_records, tmp_path):
+    records = tmp_path / "records"
+    shutil.copytree(nuclei_records, records)
+    shard = next(records.glob("*-train.tfrecord-*"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1  # the file's length stays, so only reading can tell
+    shard.write_bytes(data)
+    with pytest.raises(ValueError, match="a record is damaged .*`python -m records verify .*` names it"):
+        start(records, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
