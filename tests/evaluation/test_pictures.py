@@ -118,4 +118,14 @@ def test_without_truth_there_are_two_panels(tmp_path):
     draw_comparison(tmp_path / "four.png", image, mask, mask, [1], "title")
     two, four = panels_of(tmp_path / "two.png"), panels_of(tmp_path / "four.png")
     assert four.shape[1] == 2 * two.shape[1]
-    assert share_of(two, np.array(PALETTE[0]) * 0.55) > 0.2
+    assert share_of(two, np.array(PALETTE[0]) * 0.3) > 0.2
+
+
+def test_a_mask_is_outlined_in_its_full_colour(tmp_path):
+    mask = np.zeros([32, 32], np.uint8)
+    mask[4:28, 4:28] = 1
+    draw_comparison(tmp_path / "x.png", np.zeros([32, 32, 3], np.uint8), None, mask, [1], "title")
+    picture = panels_of(tmp_path / "x.png")
+    full, faint = (share_of(picture, np.array(PALETTE[0]) * opacity) for opacity in (1.0, 0.3))
+    # A ring of 4 * 23 pixels around 22 * 22; drawing scales both alike.
+    np.testing.assert_allclose(full / faint, 4 * 23 / 22**2, rtol=0.15)
