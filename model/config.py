@@ -16,6 +16,9 @@ class ModelConfig:
     """Filters of the first level; every level below doubles them."""
     norm: Literal["batch", "none"] = "batch"
     """Normalisation behind each convolution."""
+    norm_momentum: float = 0.99
+    """How slowly batch normalisation's running averages, which prediction uses, follow training. Runs of a few hundred
+    steps want 0.9."""
     dropout: float = 0.1
     """Share of feature maps dropped at the end of each level, in training."""
     noise: float = 0.0
@@ -32,6 +35,8 @@ class ModelConfig:
             raise ValueError(f"model.filters: expected at least 1, found {self.filters}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout}")
+        if not 0 < self.norm_momentum < 1:
+            raise ValueError(f"model.norm_momentum: expected a share between 0 and 1, found {self.norm_momentum}")
         if self.noise < 0:
             raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
 

@@ -43,7 +43,7 @@ def build_unet(
                 kernel_initializer=keras.initializers.HeNormal(next(seeds)),
             )(x)
             if config.norm == "batch":
-                x = keras.layers.BatchNormalization()(x)
+                x = keras.layers.BatchNormalization(momentum=config.norm_momentum)(x)
             x = keras.layers.ReLU()(x)
         return StatelessDropout(config.dropout, next(seeds))(x) if config.dropout else x
 

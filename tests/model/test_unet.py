@@ -167,3 +167,15 @@ def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
 def test_impossible_networks_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig(**settings)
+
+
+def test_running_averages_follow_training_as_fast_as_the_momentum_says():
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
+    for momentum in (0.9, 0.99):
+        config = ModelConfig(depth=1, filters=2, dropout=0, norm_momentum=momentum)
+        unet = build_unet(config, 1, 2, [0.0], [1.0], seed=0)
+        layer = next(layer for layer in unet.layers if isinstance(layer, keras.layers.BatchNormalization))
+        convolved = keras.Model(unet.input, layer.input)(images)
+        unet(images, training=True)
+        expected = (1 - momentum) * np.mean(convolved, (0, 1, 2))  # the average begins at 0
+        np.testing.assert_allclose(layer.moving_mean, expected, rtol=1e-4)
