@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 import time
@@ -15,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Config = TypeVar("Config")
 
-console = Console(highlight=False, soft_wrap=True)
+# Paths and class names may hold brackets: they are text, never markup.
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 USAGE_ERROR = 2
 
@@ -89,11 +91,15 @@ def run(main: Callable[[], int | None]) -> None:
 
     What a user can mend (ValueError, OSError, FloatingPointError) ends with one line and exit code 2.
     """
-    # A pipe that closes early (`| head`) is no error of ours.
-    with contextlib.suppress(AttributeError):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        # A pipe that closes early (`| head`) is no error of ours. (SIG_DFL would also end the process, without a
+        # word, when a Dask worker or a remote store hangs up.)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError, FloatingPointError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()

@@ -133,8 +133,10 @@ def _draw(
     threshold: float,
     scores: dict[str, float],
 ) -> None:
+    if not chosen:
+        return
     with open_file(join(records, "offsets.parquet")) as file:
-        offsets = pd.read_parquet(file).set_index("key")
+        offsets = pd.read_parquet(file, filters=[("key", "in", list(chosen.values()))]).set_index("key")
     for name, key in chosen.items():
         place = offsets.loc[key]
         record = decode(read_record(join(records, place["shard"]), int(place["offset"])))

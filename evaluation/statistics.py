@@ -121,10 +121,15 @@ def summarize(
 
 
 def bootstrap(ratios: dict[str, Ratio], groups: np.ndarray, seed: int) -> dict[str, list[float] | None]:
-    """Returns 95 % percentile intervals [low, high] over resampled groups (Efron 1979); None for a 0/0 score."""
+    """Returns 95 % percentile intervals [low, high] over resampled groups (Efron 1979).
+
+    None for a 0/0 score, and where there is only one group: nothing tells how another would score.
+    """
     generator = np.random.default_rng(seed)
     _, membership = np.unique(groups, return_inverse=True)
     count = membership.max() + 1
+    if count < 2:
+        return dict.fromkeys(ratios)
     samples: dict[str, list[float]] = {name: [] for name in ratios}
     for _ in range(RESAMPLES):
         drawn = np.bincount(generator.integers(count, size=count), minlength=count)

@@ -1,8 +1,8 @@
 """Image files to arrays and back.
 
 Damaged files raise ValueError instead of giving a grey rest. OpenCV alone is not enough for that (4.11 reads a PNG
-whose checksum is wrong), so containers are checked first: every checksum of a PNG, the end of a JPEG. A JPEG that is
-altered inside cannot be told, it has no checksums.
+whose checksum is wrong), so containers are checked first: every checksum of a PNG, the end of a JPEG. A JPEG has no
+checksums; `examine_image` decodes it strictly, `decode_image` does not do so again.
 
 Colours are RGB in arrays; OpenCV's BGR never leaves this module. The EXIF rotation of JPEG and PNG is ignored, as
 TensorFlow's decoders ignore it: an image means its stored pixels. OpenCV does apply the orientation of a TIFF.
@@ -73,14 +73,14 @@ def examine_image(data: bytes) -> ImageFacts:
     if data.startswith(JPEG_SIGNATURE):
         _check_container(data)
         try:
-            with Image.open(io.BytesIO(data)) as header:
-                width, height = header.size
-                channels = 1 if header.mode == "L" else 3
-            grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-        except (OSError, cv2.error) as error:
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+                channels = 1 if image.mode == "L" else 3
+                # Pillow, because it raises where libjpeg gives up; OpenCV returns the rest grey.
+                image.draft("L", (max(1, width // 8), max(1, height // 8)))
+                grey = np.array(image.convert("L"))
+        except (OSError, SyntaxError) as error:
             raise ValueError(f"the JPEG is damaged: {error}") from error
-        if grey is None:
-            raise ValueError("the JPEG is damaged")
         depth = 8
     else:
         pixels = decode_image(data)
@@ -116,6 +116,8 @@ def decode_mask(data: bytes) -> np.ndarray:
     else:
         pixels = _decode_unchanged(data)
     if pixels.ndim == 3:
+        if pixels.shape[2] == 4 and np.ptp(pixels[:, :, 3]) and not np.ptp(pixels[:, :, :3]):
+            raise ValueError("expected a mask in the pixels' values, found it in the alpha channel alone")
         if (pixels[:, :, :1] != pixels[:, :, 1:3]).any():
             raise ValueError("expected a mask of one value per pixel (grey or palette), found a colour image")
         pixels = pixels[:, :, 0]

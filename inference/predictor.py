@@ -1,5 +1,6 @@
 """A trained model, and what it predicts for batches of records."""
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class TrainedModel:
       classes: class names by mask value.
       channels, dtype: of the images.
       fingerprint: of the records.
+      multiple: what height and width of images must be multiples of.
     """
 
     model: keras.Model
@@ -30,6 +32,7 @@ class TrainedModel:
     channels: int
     dtype: str
     fingerprint: str
+    multiple: int = 1
 
 
 def load_run(run: RunFolder) -> TrainedModel:
@@ -38,11 +41,18 @@ def load_run(run: RunFolder) -> TrainedModel:
     Raises:
       ValueError: the folder is no RUN folder, or has no model yet.
     """
-    records = read_config(run)["records"]
+    config = read_config(run)
+    records = config["records"]
     if not run.model.is_file():
         raise ValueError(f"{run.path}: expected {run.model.name}, found none; train for at least one epoch")
-    loaded = keras.models.load_model(run.model, compile=False)
-    return TrainedModel(loaded, records["classes"], records["channels"], records["dtype"], records["fingerprint"])
+    try:
+        loaded = keras.models.load_model(run.model, compile=False)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{run.model}: the model cannot be loaded, the file is damaged: {error}") from error
+    multiple = 2 ** config["train"]["model"]["depth"]
+    return TrainedModel(
+        loaded, records["classes"], records["channels"], records["dtype"], records["fingerprint"], multiple
+    )
 
 
 def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str) -> None:
@@ -54,6 +64,11 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
                 f"{run} was trained on records with {name} {expected}, but {records} has {found}; "
                 "choose records that were made alike"
             )
+    if info.height is not None and (info.height % trained.multiple or info.width % trained.multiple):
+        raise ValueError(
+            f"{run} needs images whose height and width are multiples of {trained.multiple}, but {records} has "
+            f"{info.height}x{info.width}; preprocess with another --size"
+        )
 
 
 def predict_batches(

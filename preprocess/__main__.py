@@ -1,6 +1,8 @@
 """python -m preprocess LAYOUT RAW RECORDS [settings]."""
 
 import logging
+import os
+import sys
 
 import cli
 from preprocess.config import PreprocessConfig
@@ -34,4 +36,12 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    try:
+        cli.run(main)
+    except SystemExit as end:
+        if end.code:
+            # Beam's threads may still wait for a worker process that died, and Python for them.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise

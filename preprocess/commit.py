@@ -79,7 +79,7 @@ def commit(
     splits = {split: [(shard, reports[shard]) for shard in reports if shard.split == split] for split in SPLITS}
     everything = list(reports.values())
     instances = any(any(report.object_counts) for report in everything)
-    mean, std = _pixel_statistics([report for _, report in splits["train"]] or everything)
+    mean, std = _pixel_statistics([report for _, report in splits["train"] if report.pixels] or everything)
     sizes = {tuple(size) for report in everything for size in report.sizes}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     info = RecordsInfo(

@@ -16,7 +16,7 @@ class Splits:
 
     def __post_init__(self):
         shares = dataclasses.asdict(self)
-        if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        if not (min(shares.values()) >= 0 and abs(sum(shares.values()) - 1) <= 1e-6):  # so that nan fails
             raise ValueError(f"splits: expected shares that are not negative and add up to 1, found {shares}")
 
 
@@ -59,7 +59,8 @@ class PreprocessConfig:
     workers: int = 2
     """Processes of the local runner."""
     beam: str = ""
-    """Apache Beam's own options, in one string, e.g. '--runner=DaskRunner'; --workers then has no effect."""
+    """Apache Beam's own options, in one string behind an equals sign, e.g.
+    --beam='--runner=apache_beam.runners.dask.dask_runner.DaskRunner'; --workers then has no effect."""
     plan_only: bool = False
     """Stop after index and plan: plan.parquet says what would be written."""
     overwrite: bool = False
@@ -76,6 +77,8 @@ class PreprocessConfig:
             raise ValueError(f"max_rejects: expected a share between 0 and 1, found {self.max_rejects}")
         if self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes) <= 255:
             raise ValueError(f"classes: expected 2 to 255 different names, found {self.classes}")
+        if self.plan_only and self.overwrite:
+            raise ValueError("plan_only, overwrite: choose one; a plan alone replaces nothing")
         if self.name is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(
                 f"name: expected small letters, digits and _, beginning with a letter, found {self.name!r}"

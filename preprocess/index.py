@@ -1,7 +1,8 @@
-"""Index: one row of facts per raw item. Looks at every image once, at no mask.
+"""Index: one row of facts per raw item. Looks at every image once; masks are hashed, not decoded.
 
 The table's columns: key, group, image (path), mask (path), objects, split (of the raw directories), image_bytes,
-sha256 (of the image file), height, width, channels, depth, blank, perceptual_hash, error (why the item is of no use).
+sha256 (of the image file), mask_hash (of the mask files), height, width, channels, depth, blank, perceptual_hash,
+error (why the item is of no use).
 """
 
 import hashlib
@@ -35,6 +36,7 @@ _COLUMNS = {
     "split": "str",
     "image_bytes": "Int64",
     "sha256": "str",
+    "mask_hash": "str",
     "height": "Int64",
     "width": "Int64",
     "channels": "Int64",
@@ -91,6 +93,8 @@ def index_row(files: RawFiles, item: Item, config: PreprocessConfig) -> dict[str
         return row
     if item.mask is None and not config.unlabeled:
         row["error"] = f"{item.image}: no mask found (--unlabeled makes records without masks)"
+    elif not config.unlabeled:
+        row["mask_hash"] = files.content_hash(item.mask)  # no mask is decoded here
     return row
 
 
@@ -135,7 +139,8 @@ def _group(key: str, pattern: str | None) -> str:
     match = pattern and re.search(pattern, key)
     if not match:
         return key
-    return match.group(1) if match.re.groups else match.group(0)
+    # A group that took no part in the match, or matched nothing, says nothing about the key.
+    return (match.group(1) if match.re.groups else match.group(0)) or key
 
 
 def items_of(plan_rows: pd.DataFrame) -> list[tuple[Item, str]]:

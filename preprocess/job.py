@@ -54,6 +54,8 @@ def preprocess(
       ValueError: the raw data or the folder are not as expected, or too many items are bad.
       OSError: the records cannot be written.
     """
+    if "://" not in folder and Path(raw).resolve() == Path(folder).resolve():
+        raise ValueError(f"{folder}: expected a folder of its own for the records, found the raw data's")
     files = open_raw(layout, raw)
     items = find_items(layout, files, config)
     make_folder(folder)
@@ -66,7 +68,7 @@ def preprocess(
     held = _what_is_held(folder, mark)
     if held == "others" and not config.overwrite:
         raise ValueError(
-            f"{folder}: holds records of another dataset, or made with other settings; "
+            f"{folder}: holds records of another dataset, of raw data that changed since, or made with other settings; "
             "choose another folder, or replace them with --overwrite"
         )
     if held == "these" and not config.overwrite:
@@ -88,6 +90,8 @@ def preprocess(
     if rejected:
         tell(f"{rejected} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
     classes = class_names(layout, config)
+    if config.classes and not config.unlabeled:
+        _check_classes(config.classes, reports)
     return commit(folder, content, classes, target, not config.unlabeled, reports, rejected, mark)
 
 
@@ -112,7 +116,11 @@ def _write(
         fn = WriteShardFn(layout, files, folder, target, config, mark)
         run_tasks(missing, fn, "WriteShards", folder, config.workers, config.beam, report)
     reports = finished_reports(folder, tasks, mark)
-    assert len(reports) == len(tasks), "the runner ended without an error, but not every shard is finished"
+    if len(reports) < len(tasks):
+        raise ValueError(
+            f"{folder}: expected {len(tasks)} finished shards, found {len(reports)} though the runner ended well; "
+            "the folder must be one that every worker reaches"
+        )
     delete_files(folder, [name for name in list_files(folder) if name.endswith(TEMPORARY_SUFFIX)])
     return reports
 
@@ -123,6 +131,17 @@ def _check_rejects(folder: str, plan: pd.DataFrame, reports: dict[Shard, ShardRe
     write_rejected(folder, rejected)
     check_rejects(rejected, len(plan), config.max_rejects)
     return len(rejected)
+
+
+def _check_classes(classes: list[str], reports: dict[Shard, ShardReport]) -> None:
+    """Raises ValueError if the masks hold no class but the first, and 255: most likely masks of 0 and 255."""
+    labelled = sum(sum(report.class_pixels[1:]) for report in reports.values())
+    ignored = sum(report.ignored_pixels for report in reports.values())
+    if ignored and not labelled:
+        raise ValueError(
+            f"no mask holds a pixel of {', '.join(classes[1:])}, but {ignored} pixels are 255, which --classes takes "
+            "for ignored; if the masks are binary (0 and 255), leave out --classes"
+        )
 
 
 def open_raw(layout: str, raw: str) -> RawFiles:

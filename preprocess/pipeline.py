@@ -6,6 +6,7 @@ twice or keep no metrics (Dask does both).
 """
 
 import os
+import queue
 import re
 import shlex
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -51,24 +52,57 @@ def run_tasks(
         return
     if beam_options:
         runner, options = None, PipelineOptions(shlex.split(beam_options))
+        if not options.view_as(StandardOptions).runner:
+            # Beam's default would be DirectRunner, which downloads another one.
+            raise ValueError(f"beam: expected --runner=... among Beam's options, found {beam_options!r}")
     else:
         runner, options = _local_runner(workers), PipelineOptions([f"--direct_num_workers={workers}"])
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(tasks, folder, report, stop), daemon=True)
     watcher.start()
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = (
+        pipeline
+        | "CreateTasks" >> beam.Create(tasks)  # Task
+        | "SpreadTasks" >> beam.Reshuffle()  # Task
+        | label >> beam.ParDo(fn)  # nothing: each task leaves a file
+    )
     try:
-        with beam.Pipeline(runner=runner, options=options) as pipeline:
-            _ = (
-                pipeline
-                | "CreateTasks" >> beam.Create(tasks)  # Task
-                | "SpreadTasks" >> beam.Reshuffle()  # Task
-                | label >> beam.ParDo(fn)  # nothing: each task leaves a file
-            )
+        _run(pipeline)
     except (RuntimeError, OSError, ValueError) as error:
         raise _cause(error) from error
     finally:
         stop.set()
         watcher.join()
+
+
+def _run(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline to its end, or raises OSError as soon as a local worker dies: Beam would wait for it for ever."""
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+            outcome.put(None)
+        except BaseException as error:
+            outcome.put(error)
+
+    def thread_failed(failure) -> None:
+        if "Worker subprocess exited" in str(failure.exc_value):
+            outcome.put(
+                OSError(
+                    f"a worker process died ({failure.exc_value}); where memory is short, the system ends it: "
+                    "run the same command again with fewer --workers"
+                )
+            )
+
+    hook, threading.excepthook = threading.excepthook, thread_failed
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        if error := outcome.get():
+            raise error
+    finally:
+        threading.excepthook = hook
 
 
 def _local_runner(workers: int) -> FnApiRunner:

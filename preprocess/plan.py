@@ -25,9 +25,10 @@ _HELD_OUT_FIRST = {"test": 0, "val": 1, "train": 2}
 def make_plan(index: pd.DataFrame, config: PreprocessConfig) -> pd.DataFrame:
     """Returns the plan: a row for every row of the index, those that are in first, in the order of the shards.
 
-    Columns: key, group, image, mask, objects, channels, depth, sha256 (from the index); status ("in", "rejected":
-    the item is bad, "dropped": left out on purpose); reason (of the latter two); cluster (smallest key of those that
-    share a group or a content, and so a split); split, shard, shards (how many the split has), position (in the shard).
+    Columns: key, group, image, mask, objects, channels, depth, sha256, mask_hash (from the index); status ("in",
+    "rejected": the item is bad, "dropped": left out on purpose); reason (of the latter two); cluster (smallest key of
+    those that share a group or a content, and so a split); split, shard, shards (how many the split has), position (in
+    the shard).
 
     Raises:
       ValueError: the raw directories divide a group between splits.
@@ -41,6 +42,9 @@ def make_plan(index: pd.DataFrame, config: PreprocessConfig) -> pd.DataFrame:
     else:
         _check_groups(plan)
         _drop_leaks(plan)
+        # What was dropped connects nothing any more.
+        is_in = plan["status"] == "in"
+        plan.loc[is_in, "cluster"] = _clusters(plan[is_in])
         _assign_splits(plan, config)
     is_in = plan["status"] == "in"
     plan.loc[~is_in, "split"] = None
@@ -62,7 +66,9 @@ def make_plan(index: pd.DataFrame, config: PreprocessConfig) -> pd.DataFrame:
         plan.loc[rows.index, "shard"] = np.repeat(np.arange(count), lengths)
         plan.loc[rows.index, "shards"] = count
         plan.loc[rows.index, "position"] = np.concatenate([np.arange(length) for length in lengths])
-    columns = "key group cluster status reason split shard shards position image mask objects channels depth sha256"
+    columns = (
+        "key group cluster status reason split shard shards position image mask objects channels depth sha256 mask_hash"
+    )
     return plan[columns.split()]
 
 
@@ -72,13 +78,14 @@ def shard_count(examples: int, estimated_bytes: int) -> int:
 
 
 def fingerprint(plan: pd.DataFrame, content: dict[str, Any]) -> str:
-    """Returns the SHA-256 of what decides the records' bytes: settings, raw images, splits and order.
+    """Returns the SHA-256 of what decides the records' bytes: settings, raw images and masks, splits and order.
 
     Args:
       plan: as `make_plan` returns it.
       content: as `PreprocessConfig.content` returns it.
     """
-    rows = plan.loc[plan["status"] == "in", ["key", "group", "split", "shard", "position", "image", "sha256"]]
+    columns = ["key", "group", "split", "shard", "position", "image", "sha256", "mask_hash"]
+    rows = plan.loc[plan["status"] == "in", columns]
     text = json.dumps(content, sort_keys=True) + rows.to_json(orient="values")
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -131,7 +138,14 @@ def _assign_splits(plan: pd.DataFrame, config: PreprocessConfig) -> None:
         free |= named == "train"
         shares["test"] = 0.0
     # A cluster that touches a named split follows it.
-    fixed = named[~free].groupby(plan.loc[is_in, "cluster"][~free]).first()
+    by_cluster = named[~free].groupby(plan.loc[is_in, "cluster"][~free])
+    if (by_cluster.nunique() > 1).any():
+        key = by_cluster.nunique().idxmax()
+        raise ValueError(
+            f"the raw directories divide what groups and equal files tie to {key!r} between splits; "
+            "move it into one, or change --group_by"
+        )
+    fixed = by_cluster.first()
     clusters = plan.loc[is_in, "cluster"].value_counts()
     loose = clusters[~clusters.index.isin(fixed.index)]
     loose = loose.iloc[np.argsort(_hashes(loose.index.to_series(), f"{config.seed}:split").to_numpy())]

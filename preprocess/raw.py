@@ -4,12 +4,19 @@ A zip is read in place. Paths are relative to the dataset's root, with slashes, 
 paths as directory and as zip, and gives the same records.
 """
 
+import hashlib
+import json
+import lzma
 import os
+import re
+import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-_LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db")
+_LITTER = ("__MACOSX", "Thumbs.db")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class RawFiles:
@@ -31,7 +38,10 @@ class RawFiles:
             raise ValueError(f"{root}: expected a directory or a zip, found nothing there")
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{root}: expected a directory or a zip, found another kind of file")
-        self._zip = zipfile.ZipFile(path)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+            raise ValueError(f"{root}: the zip is damaged: {error}; fetch it anew") from error
         names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
         self._children = {}
         seen = set()
@@ -44,11 +54,18 @@ class RawFiles:
         return RawFiles, (self.root,)
 
     def walk(self) -> Iterator[str]:
-        """Yields the path of every file, directory by directory, without hidden files and litter."""
+        """Yields the path of every file, directory by directory, without hidden files and litter.
+
+        Raises:
+          ValueError: a name is not text in UTF-8, so no record could hold it.
+        """
         for directory, files in sorted(self._directories()):
             prefix = f"{directory}/" if directory else ""
             if not _is_litter(directory):
-                yield from (prefix + file for file in sorted(files) if not _is_litter(file))
+                for path in (prefix + file for file in sorted(files) if not _is_litter(file)):
+                    if not path.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path):
+                        raise ValueError(f"{self.root}: the file name {os.fsencode(path)!r} is not UTF-8; rename it")
+                    yield path
 
     def list_directory(self, directory: str) -> list[str]:
         """Returns the paths of the files in one directory, sorted; none if there is no such directory."""
@@ -58,7 +75,7 @@ class RawFiles:
             try:
                 with os.scandir(Path(self.root, directory)) as entries:
                     files = [entry.name for entry in entries if entry.is_file()]
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 files = []
         return [f"{directory}/{file}" for file in sorted(files) if not _is_litter(file)]
 
@@ -69,9 +86,28 @@ class RawFiles:
           ValueError: it cannot be read (permission, damaged or encrypted zip member).
         """
         try:
-            return self._zip.read(path) if self._zip else Path(self.root, path).read_bytes()
-        except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError) as error:
+            if self._zip:
+                return self._zip.read(path)
+            file = Path(self.root, path)
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise ValueError("cannot be read: it is no regular file")  # reading a pipe would wait for ever
+            return file.read_bytes()
+        except (OSError, KeyError, RuntimeError, NotImplementedError, EOFError, *_DAMAGED) as error:
             raise ValueError(f"cannot be read: {error}") from error
+
+    def content_hash(self, path: str) -> str:
+        """Returns a hash of a file's bytes, or of names and bytes of the files directly in a directory.
+
+        A zip knows its members' checksums, so nothing is read from it. What cannot be read counts as 0.
+        """
+        sums = [(file.rpartition("/")[2], self._crc32(file)) for file in self.list_directory(path) or [path]]
+        return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+
+    def _crc32(self, path: str) -> int:
+        try:
+            return self._zip.getinfo(path).CRC if self._zip else zlib.crc32(self.read(path))
+        except (ValueError, KeyError):
+            return 0
 
     def _directories(self) -> Iterator[tuple[str, list[str]]]:
         if self._children is not None:
@@ -81,18 +117,25 @@ class RawFiles:
         def refuse(error):
             raise ValueError(f"{error.filename}: the directory cannot be read: {error.strerror}") from error
 
-        for directory, _, files in os.walk(self.root, onerror=refuse, followlinks=True):
+        for directory, folders, files in os.walk(self.root, onerror=refuse, followlinks=True):
+            folders[:] = [name for name in folders if not _leads_back(directory, name)]
             relative = Path(directory).relative_to(self.root).as_posix()
             yield ("" if relative == "." else relative), files
 
 
 def _is_litter(path: str) -> bool:
-    return any(part in _LITTER or part.startswith("._") for part in path.split("/"))
+    return any(part in _LITTER or (part.startswith(".") and part != ".") for part in path.split("/"))
+
+
+def _leads_back(directory: str, name: str) -> bool:
+    """Returns whether a link leads to a directory that holds it, so that following it would never end."""
+    path = Path(directory, name)
+    return path.is_symlink() and Path(directory).resolve().is_relative_to(path.resolve())
 
 
 def _check_member(root: str, name: str, seen: set[str]) -> None:
     parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
+    if name.startswith("/") or ".." in parts or "\\" in name or re.match("[A-Za-z]:", name) or "\0" in name:
         raise ValueError(
             f"{root}: the member {name!r} leads outside of the zip; such a file is not to be trusted, remove the member"
         )

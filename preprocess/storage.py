@@ -80,6 +80,8 @@ def rename(source: str, target: str) -> None:
         FileSystems.rename([source], [target])
     except BeamIOError:
         # Object stores refuse to rename onto a file that is there.
+        if not (FileSystems.exists(source) and FileSystems.exists(target)):
+            raise
         FileSystems.delete([target])
         FileSystems.rename([source], [target])
 
@@ -100,7 +102,14 @@ def delete_files(folder: str, names: list[str]) -> None:
 
 
 def make_folder(folder: str) -> None:
-    """Makes a folder unless it is there. Raises OSError with the path where that is refused."""
+    """Makes a folder unless it is there.
+
+    Raises:
+      ValueError: its path is a pattern to Beam's filesystems: to list or delete in it would reach other folders.
+      OSError: it cannot be made; the message names the path.
+    """
+    if set(folder) & set("*?["):
+        raise ValueError(f"{folder}: expected an output folder without * ? [ in its path; choose another")
     if FileSystems.exists(folder):
         return
     try:

@@ -128,6 +128,8 @@ def read_info(folder: str) -> RecordsInfo:
         content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); preprocess anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected the info.json of records, found another file; choose another folder")
     if content.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{path}: expected format version {FORMAT_VERSION}, found {content.get('format_version')}; preprocess anew"
@@ -135,7 +137,7 @@ def read_info(folder: str) -> RecordsInfo:
     try:
         content["splits"] = {name: SplitInfo(**split) for name, split in content["splits"].items()}
         info = RecordsInfo(**content)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error}); preprocess anew") from error
     for split, split_info in info.splits.items():
         if not split_info.num_examples:

@@ -89,9 +89,11 @@ def eval_batches(folder: str, info: RecordsInfo, batch_size: int, split: str, co
 
 @contextlib.contextmanager
 def explain_damage(folder: str) -> Iterator[None]:
-    """Turns TensorFlow's error about a damaged record, met while batches are drawn, into one that says what to do."""
+    """Turns TensorFlow's error about a damaged or missing record, met in a batch, into one that says what to do."""
     try:
         yield
+    except tf.errors.NotFoundError as error:
+        raise ValueError(f"{folder}: the records are gone; `python -m preprocess` makes them anew") from error
     except tf.errors.DataLossError as error:
         raise ValueError(
             f"{folder}: a record is damaged ({error.message}); `python -m records verify {folder}` names it, "

@@ -4,13 +4,13 @@ import tensorflow as tf
 
 
 def choose_strategy(virtual_replicas: int | None = None) -> tuple[tf.distribute.Strategy, str]:
-    """Returns (distribution strategy, why).
-
-    All GPUs of the machine under MirroredStrategy, several machines under MultiWorkerMirroredStrategy when TF_CONFIG
-    is set, one device under the default strategy.
+    """Returns (distribution strategy, why): all GPUs of the machine, mirrored, or its one device.
 
     Args:
       virtual_replicas: split the CPU into so many logical devices and mirror over them.
+
+    Raises:
+      ValueError: TF_CONFIG names several machines.
     """
     if virtual_replicas:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -18,9 +18,10 @@ def choose_strategy(virtual_replicas: int | None = None) -> tuple[tf.distribute.
         tf.config.set_logical_device_configuration(cpu, logical)
         devices = [f"/cpu:{index}" for index in range(virtual_replicas)]
         return tf.distribute.MirroredStrategy(devices), f"{virtual_replicas} logical devices on the CPU"
-    workers = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict().get("worker", [])
-    if len(workers) > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy(), f"TF_CONFIG names {len(workers)} machines"
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
+    machines = sum(cluster.num_tasks(job) for job in cluster.jobs)
+    if machines > 1:
+        raise ValueError(f"TF_CONFIG: expected one machine, found {machines}; unset it to use this machine's devices")
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)

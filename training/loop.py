@@ -79,19 +79,18 @@ def train(
     parameters = sum(variable.shape.num_elements() for variable in model.trainable_variables)
     tell(f"{'model':<10} {parameters:,} parameters, {steps} steps of {config.global_batch_size} an epoch")
 
-    batches = iter(
-        strategy.experimental_distribute_dataset(
-            train_batches(
-                records,
-                info,
-                config.global_batch_size,
-                config.seed,
-                config.input,
-                start_epoch=state.epoch,
-                start_step=state.step,
-            )
-        )
+    training = train_batches(
+        records,
+        info,
+        config.global_batch_size,
+        config.seed,
+        config.input,
+        start_epoch=state.epoch,
+        start_step=state.step,
     )
+    # The keys stay on the host: accelerators take no strings.
+    training = training.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
+    batches = iter(strategy.experimental_distribute_dataset(training))
     validation = strategy.experimental_distribute_dataset(
         eval_batches(records, info, config.global_batch_size, "val", config.input)
     )

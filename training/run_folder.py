@@ -70,7 +70,13 @@ def read_config(run: RunFolder) -> dict[str, Any]:
     """
     if not run.config.is_file():
         raise ValueError(f"{run.path}: expected a RUN folder made by train.py, found no {run.config.name}")
-    return json.loads(run.config.read_text())
+    try:
+        content = json.loads(run.config.read_text())
+    except ValueError as error:
+        raise ValueError(f"{run.config}: damaged ({error}); train into another RUN folder") from error
+    if not isinstance(content, dict) or not {"train", "records"} <= content.keys():
+        raise ValueError(f"{run.path}: expected a RUN folder made by train.py, found another {run.config.name}")
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

@@ -48,15 +48,18 @@ def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
 def read_masks(files: RawFiles, item: Item, height: int, width: int, config: PreprocessConfig) -> Masks:
     """Returns the nuclei of one image merged into one class and one instance map."""
 
+    paths = [path for path in files.list_directory(item.mask) if path.lower().endswith(SUFFIXES)]
+    if len(paths) != item.objects:
+        raise ValueError(f"{item.mask}: expected {item.objects} mask files, found {len(paths)} (a link to nothing?)")
+
     def object_masks() -> Iterator[np.ndarray]:
-        for path in files.list_directory(item.mask):
-            if path.lower().endswith(SUFFIXES):
-                try:
-                    mask = decode_mask(files.read(path))
-                except ValueError as error:
-                    raise ValueError(f"{path}: {error}") from error
-                check_size(mask.shape, height, width, path)
-                yield mask.astype(np.uint8, copy=False)
+        for path in paths:
+            try:
+                mask = decode_mask(files.read(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            check_size(mask.shape, height, width, path)
+            yield (mask != 0).astype(np.uint8)  # a 16-bit mask may hold 256, which is 0 in 8 bits
 
     merged = merge_objects(object_masks(), height, width)
     return Masks((merged.instances > 0).astype(np.uint8), merged.instances, merged.count, merged.lost_pixels)

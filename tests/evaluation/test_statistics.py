@@ -235,7 +235,6 @@ def test_copies_within_a_group_tell_nothing_new():
         assert 2 < np.diff(grouped[name])[0] / np.diff(ungrouped[name])[0] < 4.5
 
 
-def test_one_group_alone_has_no_spread():
+def test_one_group_alone_has_no_interval():
     ratios = random_ratios()
-    for name, bounds in bootstrap(ratios, np.array(["patient"] * 30), 0).items():
-        assert bounds == pytest.approx([ratios[name].value()] * 2)
+    assert bootstrap(ratios, np.array(["patient"] * 30), 0) == dict.fromkeys(ratios)

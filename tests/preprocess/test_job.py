@@ -1,5 +1,6 @@
 """The whole job on small datasets: the same bytes always, nothing lost, nothing half-made."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -168,6 +169,64 @@ def test_overwriting_with_a_dataset_that_is_too_bad_keeps_the_old_records(nuclei
         make_records("nuclei", tmp_path / "raw", tmp_path / "records", **SMALL, overwrite=True)
     info = read_info(str(tmp_path / "records"))
     assert list(verify(str(tmp_path / "records"), info, lambda done: None)) == []
+
+
+def test_masks_that_changed_make_other_records(nuclei_raw, tmp_path):
+    shutil.copytree(nuclei_raw, tmp_path / "raw")
+    make_records("nuclei", tmp_path / "raw", tmp_path / "records", **SMALL)
+    next((tmp_path / "raw").glob("*/masks/*.png")).unlink()
+    with pytest.raises(ValueError, match="of raw data that changed since"):
+        make_records("nuclei", tmp_path / "raw", tmp_path / "records", **SMALL)
+
+
+def test_records_do_not_go_among_the_raw_data(nuclei_raw):
+    before = sorted(nuclei_raw.iterdir())
+    with pytest.raises(ValueError, match="expected a folder of its own for the records"):
+        make_records("nuclei", nuclei_raw, nuclei_raw)
+    assert sorted(nuclei_raw.iterdir()) == before
+
+
+def test_classes_for_masks_that_are_binary_after_all_are_an_error(folder_raw, tmp_path):
+    with pytest.raises(ValueError, match="if the masks are binary .* leave out --classes"):
+        make_records("folder", folder_raw, tmp_path, size=16, classes=["background", "blob"])
+
+
+def test_a_group_expression_that_matches_nothing_leaves_every_key_its_own_group(nuclei_raw, tmp_path):
+    make_records("nuclei", nuclei_raw, tmp_path, plan_only=True, group_by="^(zzz)|.")
+    plan = pd.read_parquet(tmp_path / "plan.parquet")
+    assert (plan["group"] == plan["key"]).all()
+
+
+def test_a_worker_process_that_dies_ends_the_run_with_one_line(nuclei_raw, tmp_path):
+    # The system's out-of-memory killer does just this; Beam would wait for the worker for ever.
+    process = subprocess.Popen(
+        command("nuclei", nuclei_raw, tmp_path, "--workers", "2"), stderr=subprocess.PIPE, text=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.parent.exists():
+        process.kill()
+        pytest.skip("needs /proc to find the worker")
+    worker = None
+    while worker is None:
+        assert process.poll() is None
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if b"sdk_worker_main" in path.read_bytes() and _ancestor(path.parent.name, process.pid):
+                    worker = int(path.parent.name)
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.count("\n") == 1, error
+    assert "a worker process died" in error
+
+
+def _ancestor(pid, ancestor):
+    while pid not in ("0", "1"):
+        pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        if pid == str(ancestor):
+            return True
+    return False
 
 
 def test_plan_only_shows_the_plan_and_writes_no_shard(nuclei_raw, tmp_path):

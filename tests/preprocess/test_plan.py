@@ -16,6 +16,7 @@ def make_index(keys, **columns):
         "split": None,
         "image_bytes": 1000,
         "sha256": table["key"].map(lambda key: f"sha-{key}"),
+        "mask_hash": "",
         "height": 64,
         "width": 64,
         "channels": 3,
@@ -100,6 +101,24 @@ def test_a_file_that_directories_put_into_two_splits_stays_in_the_held_out_one()
     assert plan.loc["a", "reason"] == "same file as images/b in split test"
 
 
+def test_what_was_dropped_ties_nothing_together():
+    # a's file is also b's, in test; without a, nothing ties c, d of train to test.
+    index = make_index(
+        "abcd", split=["train", "test", "train", "val"], sha256=["x", "x", "y", "z"], group=["g", "h", "g", "v"]
+    )
+    plan = make_plan(index, PreprocessConfig()).set_index("key")
+    assert plan["status"].to_dict() == {"a": "dropped", "b": "in", "c": "in", "d": "in"}
+    assert plan.loc[["b", "c", "d"], "split"].tolist() == ["test", "train", "val"]
+
+
+def test_directories_that_divide_a_chain_of_groups_and_files_are_an_error():
+    # b, in no directory of a split, ties a of train to c of test.
+    splits, contents, groups = ["train", None, "test", "val"], ["x", "x", "z", "v"], ["a", "g", "g", "v"]
+    index = make_index("abcd", split=splits, sha256=contents, group=groups)
+    with pytest.raises(ValueError, match="divide what groups and equal files tie to 'a' between splits"):
+        make_plan(index, PreprocessConfig())
+
+
 def test_directories_that_divide_a_group_are_an_error():
     index = make_index("ab", group="p1", split=["train", "test"])
     with pytest.raises(ValueError, match="divide the group 'p1' between splits: a in train and b in test"):
@@ -150,8 +169,15 @@ def test_the_fingerprint_changes_with_content_split_and_settings_only():
     mark = fingerprint(plan, config.content("folder"))
     assert mark == fingerprint(plan, PreprocessConfig(workers=7, max_rejects=0.5).content("folder"))
     assert mark != fingerprint(plan, PreprocessConfig(size=64).content("folder"))
-    changed = make_plan(make_index(keys(20), sha256=["x", *index["sha256"][1:]]), config)
-    assert mark != fingerprint(changed, config.content("folder"))
+    for column in ("sha256", "mask_hash"):
+        changed = make_plan(make_index(keys(20), **{column: ["x", *index[column][1:]]}), config)
+        assert mark != fingerprint(changed, config.content("folder"))
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.3, 0.1), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)])
+def test_shares_must_add_up_and_not_be_negative(shares):
+    with pytest.raises(ValueError, match="add up to 1"):
+        Splits(*shares)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +189,9 @@ def test_the_fingerprint_changes_with_content_split_and_settings_only():
         ({"classes": ["a", "a"]}, "classes: expected 2 to 255 different names"),
         ({"name": "My-Data"}, "name: expected small letters"),
         ({"group_by": "("}, "is no regular expression"),
+        ({"plan_only": True, "overwrite": True}, "plan_only, overwrite: choose one"),
     ],
 )
 def test_settings_that_make_no_sense_are_quoted(settings, message):
     with pytest.raises(ValueError, match=message):
         PreprocessConfig(**settings)
-
-
-def test_shares_must_add_up():
-    with pytest.raises(ValueError, match="add up to 1"):
-        Splits(0.8, 0.3, 0.1)

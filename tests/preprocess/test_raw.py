@@ -92,3 +92,38 @@ def test_a_directory_that_holds_the_zip_stands_for_the_zip(tmp_path):
     write_zip(tmp_path / "stage1_test.zip", [("t/images/t.png", b"")])
     assert open_raw("nuclei", str(tmp_path)).root == str(tmp_path / "stage1_train.zip")
     assert open_raw("folder", str(tmp_path)).root == str(tmp_path)  # two zips, none of that layout's name
+
+
+def test_a_link_that_leads_back_is_not_followed_for_ever(tmp_path):
+    (tmp_path / "raw/sub").mkdir(parents=True)
+    (tmp_path / "raw/sub/a.png").write_bytes(b"")
+    (tmp_path / "raw/sub/back").symlink_to(tmp_path / "raw")
+    assert list(RawFiles(str(tmp_path / "raw")).walk()) == ["sub/a.png"]
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="it is no regular file"):
+        RawFiles(str(tmp_path)).read("a.png")
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    path = write_zip(tmp_path / "raw.zip", [("a.png", b"x" * 100)])
+    data = bytearray((tmp_path / "raw.zip").read_bytes())
+    data[data.index(b"PK\x01\x02")] ^= 1  # the central directory
+    (tmp_path / "raw.zip").write_bytes(data)
+    with pytest.raises(ValueError, match="raw.zip: the zip is damaged"):
+        RawFiles(path)
+
+
+def test_a_directorys_hash_is_that_of_the_zip_and_changes_with_names_and_bytes(tmp_path):
+    (tmp_path / "raw/a/masks").mkdir(parents=True)
+    (tmp_path / "raw/a/masks/1.png").write_bytes(b"one")
+    directory = RawFiles(str(tmp_path / "raw"))
+    archive = RawFiles(write_zip(tmp_path / "raw.zip", [("a/masks/1.png", b"one")]))
+    before = directory.content_hash("a/masks")
+    assert before == archive.content_hash("a/masks")
+    (tmp_path / "raw/a/masks/1.png").write_bytes(b"two")
+    changed = directory.content_hash("a/masks")
+    (tmp_path / "raw/a/masks/1.png").rename(tmp_path / "raw/a/masks/2.png")
+    assert len({before, changed, directory.content_hash("a/masks")}) == 3

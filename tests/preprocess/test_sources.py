@@ -67,6 +67,22 @@ def test_nuclei_masks_become_classes_and_instances(tmp_path):
     assert (masks.objects, masks.lost_pixels) == (2, 1)
 
 
+def test_sixteen_bit_masks_keep_what_eight_bits_would_lose(tmp_path):
+    mask = np.zeros((4, 6), np.uint16)
+    mask[1, 2] = 256
+    files = write(tmp_path, {"a/images/a.png": blank(), "a/masks/1.png": mask})
+    masks = nuclei.read_masks(files, items(nuclei, files)[0], 4, 6, CONFIG)
+    assert np.argwhere(masks.classes).tolist() == [[1, 2]]
+
+
+def test_a_mask_that_has_gone_since_the_index_is_missed(tmp_path):
+    files = write(tmp_path, {"a/images/a.png": blank(), "a/masks/1.png": blank(), "a/masks/2.png": blank()})
+    item = items(nuclei, files)[0]
+    (tmp_path / "a/masks/2.png").unlink()
+    with pytest.raises(ValueError, match="a/masks: expected 2 mask files, found 1"):
+        nuclei.read_masks(files, item, 4, 6, CONFIG)
+
+
 def test_a_mask_of_another_size_or_damaged_is_named(tmp_path):
     files = write(tmp_path, {"a/images/a.png": blank(), "a/masks/1.png": blank(5, 6)})
     with pytest.raises(ValueError, match=r"a/masks/1.png: expected a mask of 4x6 like its image, found 5x6"):
