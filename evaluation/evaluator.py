@@ -65,11 +65,11 @@ def evaluate(
         metrics |= summarize(stacked, np.array(groups), info.classes, classes, config.seed)
         table = per_image_table(keys, groups, stacked, info.classes, classes)
         table.to_csv(folder / PER_IMAGE_FILE, index=False)
-        _draw_ranked(trained, records, info, folder / PICTURES_FOLDER, table, config)
+        chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
-        chosen = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}
-        _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, {})
+        chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
+    _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores)
     return metrics
 
 
@@ -106,22 +106,13 @@ def _write_predictions(folder: Path, keys: list[str], predictions: np.ndarray) -
         (folder / f"{file_name(key)}.png").write_bytes(encode_png(prediction))
 
 
-def _draw_ranked(
-    trained: TrainedModel, records: str, info: RecordsInfo, folder: Path, table: pd.DataFrame, config: EvalConfig
-) -> None:
-    """Draws the best, the median and the worst images."""
+def _rank(table: pd.DataFrame, pictures: int) -> dict[str, str]:
+    """Returns the keys of the best, the median and the worst images, by a name such as best-01."""
     ranked = table.sort_values(["dice", "source_id"], ascending=[False, True])["source_id"].tolist()
-    count = min(config.pictures, len(ranked))
+    count = min(pictures, len(ranked))
     middle = (len(ranked) - count) // 2
-    chosen = {}
-    for name, keys in (
-        ("best", ranked[:count]),
-        ("median", ranked[middle : middle + count]),
-        ("worst", ranked[::-1][:count]),
-    ):
-        chosen |= {f"{name}-{index + 1:02d}": key for index, key in enumerate(keys)}
-    scores = dict(zip(table["source_id"], table["dice"], strict=True))
-    _draw(trained, records, info, folder, chosen, config.threshold, scores)
+    groups = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[::-1][:count]}
+    return {f"{name}-{index + 1:02d}": key for name, keys in groups.items() for index, key in enumerate(keys)}
 
 
 def _draw(

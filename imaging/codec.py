@@ -183,6 +183,8 @@ def _check_png(data: bytes) -> None:
         if zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             kind = data[position + 4 : position + 8].decode("latin-1")
             raise ValueError(f"the PNG is damaged: its {kind} chunk at byte {position} fails its checksum")
+        if data[position + 4 : position + 8] == b"acTL":
+            raise ValueError("expected one image, found an animated PNG")
         if data[position + 4 : position + 8] == b"IEND":
             return
         position = end + 4

@@ -23,7 +23,7 @@ def main() -> None:
     )
     # Beam reports a failed task over pages, where `run_tasks` raises its cause; and its import warns, on the root
     # logger, that an optional Google Cloud client is missing.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     from preprocess.job import preprocess  # imports Beam, which --help can do without
 

@@ -1,5 +1,6 @@
 """The job: index, plan, write, commit."""
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -121,7 +122,8 @@ def _write(
             f"{folder}: expected {len(tasks)} finished shards, found {len(reports)} though the runner ended well; "
             "the folder must be one that every worker reaches"
         )
-    delete_files(folder, [name for name in list_files(folder) if name.endswith(TEMPORARY_SUFFIX)])
+    ours = re.compile(r".*\.(tfrecord-\d+-of-\d+|json|parquet|csv)\.\d+-[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
+    delete_files(folder, [name for name in list_files(folder) if ours.fullmatch(name)])
     return reports
 
 

@@ -88,7 +88,8 @@ def _run(pipeline: beam.Pipeline) -> None:
             outcome.put(error)
 
     def thread_failed(failure) -> None:
-        if "Worker subprocess exited" in str(failure.exc_value):
+        # Codes -2 and 130: Ctrl-C ended the worker, and will end us.
+        if re.search(r"Worker subprocess exited with return code (?!-2$|130$)", str(failure.exc_value)):
             outcome.put(
                 OSError(
                     f"a worker process died ({failure.exc_value}); where memory is short, the system ends it: "
@@ -111,7 +112,7 @@ def _local_runner(workers: int) -> FnApiRunner:
         return FnApiRunner()
     # The workers' log lines (every start and stop, and C libraries' complaints without a file name) would drown
     # ours; what a task raises comes back through Beam.
-    command = f'"{sys.executable}" -m apache_beam.runners.worker.sdk_worker_main 2>{os.devnull}'
+    command = f'exec "{sys.executable}" -m preprocess.worker 2>{os.devnull}'
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 

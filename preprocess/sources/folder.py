@@ -74,9 +74,10 @@ def read_masks(files: RawFiles, item: Item, height: int, width: int, config: Pre
             )
         return Masks(mask.astype(np.uint8))
     foreground = [value for value in values if value]
-    if len(foreground) > 1 or not set(foreground) <= {1, 255}:
+    full = np.iinfo(mask.dtype).max  # 65535 in a 16-bit mask
+    if len(foreground) > 1 or not set(foreground) <= {1, 255, full}:
         raise ValueError(
-            f"{item.mask}: expected a binary mask (0 and 1, or 0 and 255), found the values {values}; "
+            f"{item.mask}: expected a binary mask (0 and 1, or 0 and {full}), found the values {values}; "
             "name the classes with --classes"
         )
     return Masks((mask > 0).astype(np.uint8))

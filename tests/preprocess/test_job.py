@@ -211,11 +211,11 @@ def test_a_worker_process_that_dies_ends_the_run_with_one_line(nuclei_raw, tmp_p
         assert process.poll() is None
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                if b"sdk_worker_main" in path.read_bytes() and _ancestor(path.parent.name, process.pid):
+                if b"preprocess.worker" in path.read_bytes() and _ancestor(path.parent.name, process.pid):
                     worker = int(path.parent.name)
         time.sleep(0.05)
     os.kill(worker, signal.SIGKILL)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=60)  # ends when the other worker has ended, too
     assert process.returncode == 2
     assert error.count("\n") == 1, error
     assert "a worker process died" in error

@@ -133,9 +133,9 @@ def read_folder_mask(tmp_path, mask, config=CONFIG):
     return folder.read_masks(files, items(folder, files)[0], 2, 2, config).classes.tolist()
 
 
-@pytest.mark.parametrize("foreground", [1, 255])
-def test_binary_masks_may_be_0_1_or_0_255(tmp_path, foreground):
-    mask = np.array([[0, foreground], [foreground, 0]], np.uint8)
+@pytest.mark.parametrize(("foreground", "dtype"), [(1, np.uint8), (255, np.uint8), (65535, np.uint16)])
+def test_binary_masks_may_be_0_1_or_full(tmp_path, foreground, dtype):
+    mask = np.array([[0, foreground], [foreground, 0]], dtype)
     assert read_folder_mask(tmp_path, mask) == [[0, 1], [1, 0]]
 
 
