@@ -9,14 +9,14 @@ Both run in fresh processes, in turn. The time that each needs for two images is
 
 import logging
 import multiprocessing
-import resource
+import os
 import statistics
-import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,11 +119,29 @@ def measure(function: Callable, raw: str, workers: int) -> dict[str, float]:
 
 def _with_memory(function: Callable, raw: str, out: str, workers: int) -> dict[str, float]:
     logging.disable(logging.WARNING)  # Beam's
+    peaks = {os.getpid(): 0.0}
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch_memory, args=(peaks, done))
+    watcher.start()
     result = function(raw, out, workers)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB on Linux
-    for name, who in (("driver_mib", resource.RUSAGE_SELF), ("worker_mib", resource.RUSAGE_CHILDREN)):
-        result[name] = resource.getrusage(who).ru_maxrss / unit
-    return result
+    done.set()
+    watcher.join()
+    driver = peaks.pop(os.getpid())
+    return result | {"driver_mib": driver, "worker_mib": max(peaks.values(), default=0.0)}
+
+
+def _watch_memory(peaks: dict[int, float], done: threading.Event) -> None:
+    """Keeps the peak memory in MiB of this process and its children, by process id.
+
+    From /proc (Linux): getrusage counts for a child what its parent had when it was forked.
+    """
+    while not done.wait(0.2):
+        for path in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):
+                status = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
+                pid = int(status["Pid"])
+                if "VmHWM" in status and os.getpid() in (pid, int(status["PPid"])):
+                    peaks[pid] = max(peaks.get(pid, 0.0), int(status["VmHWM"].split()[0]) / 2**10)
 
 
 def compare_speed(raw: str, config: BenchmarkConfig, tiny: str) -> Table:

@@ -26,7 +26,8 @@ REJECTED_FILE = "rejected.csv"
 def write_table(folder: str, name: str, table: pd.DataFrame) -> None:
     """Writes a table as Parquet, atomically."""
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
+    # Small groups of rows, so that a worker that wants a shard's rows reads few others.
+    table.to_parquet(buffer, index=False, row_group_size=4096)
     write_file(join(folder, name), buffer.getvalue())
 
 

@@ -46,20 +46,16 @@ _COLUMNS = {
     "error": "str",
 }
 
-_ITEMS_PER_TASK = 64
+_ITEMS_PER_TASK, _MOST_TASKS = 64, 2000
 
 
 @dataclass(frozen=True)
 class IndexTask:
-    """Some items to look at, and the file for their rows."""
+    """Some items to look at: how many, the file that lists them, and the file for their rows."""
 
-    rows: list[Item]
+    items: int
+    todo_file: str
     done_file: str
-
-    @property
-    def items(self) -> int:
-        """Number of items."""
-        return len(self.rows)
 
 
 class IndexItemsFn(beam.DoFn):
@@ -75,7 +71,8 @@ class IndexItemsFn(beam.DoFn):
 
     def process(self, task: IndexTask):
         """Writes one file; yields nothing."""
-        rows = [index_row(self._files, item, self._config) for item in task.rows]
+        items = [Item(*values) for values in json.loads(read_file(join(self._folder, task.todo_file)))]
+        rows = [index_row(self._files, item, self._config) for item in items]
         write_file(join(self._folder, task.done_file), json.dumps(rows).encode())
 
 
@@ -102,18 +99,19 @@ def make_index(
     files: RawFiles, items: list[Item], folder: str, config: PreprocessConfig, report: Report
 ) -> pd.DataFrame:
     """Returns the index of a raw dataset's items, ordered by key."""
-    tasks = [
-        IndexTask(items[start : start + _ITEMS_PER_TASK], f"index-{start:09d}.json")
-        for start in range(0, len(items), _ITEMS_PER_TASK)
-    ]
     # Rows of an earlier, killed run may speak of files that have changed since.
-    delete_files(folder, [name for name in list_files(folder) if re.fullmatch(r"index-\d{9}\.json", name)])
+    delete_files(folder, [name for name in list_files(folder) if re.fullmatch(r"index-\d{9}\.(todo|done)\.json", name)])
+    size = max(_ITEMS_PER_TASK, len(items) // _MOST_TASKS)
+    tasks = []
+    for start in range(0, len(items), size):
+        part = items[start : start + size]
+        tasks.append(IndexTask(len(part), f"index-{start:09d}.todo.json", f"index-{start:09d}.done.json"))
+        write_file(join(folder, tasks[-1].todo_file), json.dumps(part).encode())
     fn = IndexItemsFn(files, folder, config)
     run_tasks(tasks, fn, "IndexItems", folder, config.workers, config.beam, report)
-    parts = [task.done_file for task in tasks]
-    rows = [row for part in parts for row in json.loads(read_file(join(folder, part)))]
-    delete_files(folder, parts)
-    index = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    rows = (json.loads(read_file(join(folder, task.done_file))) for task in tasks)
+    index = pd.concat([pd.DataFrame(part, columns=list(_COLUMNS)).astype(_COLUMNS) for part in rows])
+    delete_files(folder, [name for task in tasks for name in (task.todo_file, task.done_file)])
     return index.sort_values("key", ignore_index=True)
 
 

@@ -25,7 +25,7 @@ from preprocess.plan import PLAN_FILE, SPLITS, fingerprint, make_plan
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
 from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file
-from preprocess.write import ShardReport, WriteShardFn, finished_reports, shard_tasks
+from preprocess.write import ShardReport, WriteShardFn, by_work, finished_reports, shard_tasks
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, read_info
 from records.shards import Shard
@@ -115,7 +115,7 @@ def _write(
         tell(f"{len(done)} of {len(tasks)} shards are finished already, making the other {len(missing)}")
     with progress("write", sum(task.items for task in missing)) as report:
         fn = WriteShardFn(layout, files, folder, target, config, mark)
-        run_tasks(missing, fn, "WriteShards", folder, config.workers, config.beam, report)
+        run_tasks(by_work(missing, plan), fn, "WriteShards", folder, config.workers, config.beam, report)
     reports = finished_reports(folder, tasks, mark)
     if len(reports) < len(tasks):
         raise ValueError(

@@ -112,7 +112,7 @@ def _local_runner(workers: int) -> FnApiRunner:
         return FnApiRunner()
     # The workers' log lines (every start and stop, and C libraries' complaints without a file name) would drown
     # ours; what a task raises comes back through Beam.
-    command = f'exec "{sys.executable}" -m preprocess.worker 2>{os.devnull}'
+    command = f'exec "{sys.executable}" -m preprocess.worker {os.getpid()} 2>{os.devnull}'
     return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 

@@ -25,10 +25,10 @@ _HELD_OUT_FIRST = {"test": 0, "val": 1, "train": 2}
 def make_plan(index: pd.DataFrame, config: PreprocessConfig) -> pd.DataFrame:
     """Returns the plan: a row for every row of the index, those that are in first, in the order of the shards.
 
-    Columns: key, group, image, mask, objects, channels, depth, sha256, mask_hash (from the index); status ("in",
-    "rejected": the item is bad, "dropped": left out on purpose); reason (of the latter two); cluster (smallest key of
-    those that share a group or a content, and so a split); split, shard, shards (how many the split has), position (in
-    the shard).
+    Columns: key, group, image, mask, objects, height, width, channels, depth, sha256, mask_hash (from the index);
+    status ("in", "rejected": the item is bad, "dropped": left out on purpose); reason (of the latter two); cluster
+    (smallest key of those that share a group or a content, and so a split); split, shard, shards (how many the split
+    has), position (in the shard).
 
     Raises:
       ValueError: the raw directories divide a group between splits.
@@ -66,10 +66,8 @@ def make_plan(index: pd.DataFrame, config: PreprocessConfig) -> pd.DataFrame:
         plan.loc[rows.index, "shard"] = np.repeat(np.arange(count), lengths)
         plan.loc[rows.index, "shards"] = count
         plan.loc[rows.index, "position"] = np.concatenate([np.arange(length) for length in lengths])
-    columns = (
-        "key group cluster status reason split shard shards position image mask objects channels depth sha256 mask_hash"
-    )
-    return plan[columns.split()]
+    facts = ["image", "mask", "objects", "height", "width", "channels", "depth", "sha256", "mask_hash"]
+    return plan[["key", "group", "cluster", "status", "reason", "split", "shard", "shards", "position", *facts]]
 
 
 def shard_count(examples: int, estimated_bytes: int) -> int:

@@ -59,7 +59,7 @@ class RawFiles:
         Raises:
           ValueError: a name is not text in UTF-8, so no record could hold it.
         """
-        for directory, files in sorted(self._directories()):
+        for directory, files in self._directories():
             prefix = f"{directory}/" if directory else ""
             if not _is_litter(directory):
                 for path in (prefix + file for file in sorted(files) if not _is_litter(file)):
@@ -110,15 +110,16 @@ class RawFiles:
             return 0
 
     def _directories(self) -> Iterator[tuple[str, list[str]]]:
+        """Yields (path, file names) of every directory, a directory before its own, neighbours by name."""
         if self._children is not None:
-            yield from self._children.items()
+            yield from sorted(self._children.items(), key=lambda item: item[0].split("/") if item[0] else [])
             return
 
         def refuse(error):
             raise ValueError(f"{error.filename}: the directory cannot be read: {error.strerror}") from error
 
         for directory, folders, files in os.walk(self.root, onerror=refuse, followlinks=True):
-            folders[:] = [name for name in folders if not _leads_back(directory, name)]
+            folders[:] = sorted(name for name in folders if not _leads_back(directory, name))
             relative = Path(directory).relative_to(self.root).as_posix()
             yield ("" if relative == "." else relative), files
 

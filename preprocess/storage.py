@@ -68,9 +68,14 @@ def write_file(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def open_file(path: str) -> BinaryIO:
+    """Returns a file open for reading."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
 def read_file(path: str) -> bytes:
     """Returns a file's bytes."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with open_file(path) as file:
         return file.read()
 
 

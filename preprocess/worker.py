@@ -1,4 +1,4 @@
-"""A worker process of the local runner: Beam's own, which ends with the process that started it.
+"""python -m preprocess.worker PARENT: a worker process of the local runner, Beam's own, which ends with its parent.
 
 Beam's waits for ever for a runner that was killed before it answered.
 """
@@ -18,5 +18,6 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    sdk_worker_main.main(sys.argv)
+    # Given, not asked for: the parent may have ended before this process was up.
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    sdk_worker_main.main(sys.argv[:1])

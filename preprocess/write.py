@@ -16,9 +16,9 @@ import pandas as pd
 from preprocess.config import PreprocessConfig
 from preprocess.convert import Converted, Target, class_names, convert
 from preprocess.index import items_of
+from preprocess.plan import PLAN_FILE
 from preprocess.raw import RawFiles
-from preprocess.sources.item import Item
-from preprocess.storage import atomic_file, list_files, read_file, write_file
+from preprocess.storage import atomic_file, list_files, open_file, read_file, write_file
 from records.files import join
 from records.schema import IGNORE, encode
 from records.shards import Shard, frame
@@ -28,15 +28,13 @@ _COUNT_BINS = 16
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to be made, from which items, each with its group."""
+    """A shard to be made, and how many items it has; which ones stands in the plan's file.
+
+    A million rows in the tasks would go to every worker.
+    """
 
     shard: Shard
-    rows: list[tuple[Item, str]]
-
-    @property
-    def items(self) -> int:
-        """Number of items."""
-        return len(self.rows)
+    items: int
 
     @property
     def done_file(self) -> str:
@@ -109,7 +107,7 @@ class WriteShardFn(beam.DoFn):
         classes = class_names(self._layout, self._config)
         report = ShardReport(self._fingerprint, class_pixels=[0] * len(classes), class_examples=[0] * len(classes))
         with atomic_file(join(self._folder, task.shard.name)) as file:
-            for item, group in task.rows:
+            for item, group in items_of(_planned_rows(self._folder, task.shard)):
                 try:
                     converted = convert(self._layout, self._files, item, group, self._target, self._config)
                 except ValueError as error:
@@ -124,10 +122,27 @@ class WriteShardFn(beam.DoFn):
 def shard_tasks(plan: pd.DataFrame, name: str) -> list[ShardTask]:
     """Returns a task for every shard of the plan."""
     rows = plan[plan["status"] == "in"]
+    sizes = rows.groupby(["split", "shards", "shard"], sort=False).size()
     return [
-        ShardTask(Shard(name, split, int(shard), int(count)), items_of(part))
-        for (split, count, shard), part in rows.groupby(["split", "shards", "shard"], sort=False)
+        ShardTask(Shard(name, split, int(shard), int(count)), int(size))
+        for (split, count, shard), size in sizes.items()
     ]
+
+
+def by_work(tasks: list[ShardTask], plan: pd.DataFrame) -> list[ShardTask]:
+    """Returns the tasks with the most work first, so that workers that get every n-th of them end together."""
+    rows = plan[plan["status"] == "in"]
+    # Mostly decoding: of the image, and of as many masks as it has objects.
+    pixels = rows["height"] * rows["width"] * (3 + rows["objects"].fillna(0))
+    work = pixels.groupby([rows["split"], rows["shard"]]).sum()
+    return sorted(tasks, key=lambda task: (-work[task.shard.split, task.shard.index], task.shard.name))
+
+
+def _planned_rows(folder: str, shard: Shard) -> pd.DataFrame:
+    rows = [("split", "==", shard.split), ("shard", "==", shard.index)]
+    columns = ["key", "group", "image", "mask", "objects", "split"]
+    with open_file(join(folder, PLAN_FILE)) as file:
+        return pd.read_parquet(file, columns=columns, filters=rows)
 
 
 def finished_reports(folder: str, tasks: list[ShardTask], fingerprint: str) -> dict[Shard, ShardReport]:
