@@ -103,7 +103,7 @@ def test_a_link_that_leads_back_is_not_followed_for_ever(tmp_path):
 
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="it is no regular file"):
+    with pytest.raises(ValueError, match="there is no regular file"):
         RawFiles(str(tmp_path)).read("a.png")
 
 
