@@ -94,19 +94,6 @@ def test_a_directory_that_holds_the_zip_stands_for_the_zip(tmp_path):
     assert open_raw("folder", str(tmp_path)).root == str(tmp_path)  # two zips, none of that layout's name
 
 
-def test_a_link_that_leads_back_is_not_followed_for_ever(tmp_path):
-    (tmp_path / "raw/sub").mkdir(parents=True)
-    (tmp_path / "raw/sub/a.png").write_bytes(b"")
-    (tmp_path / "raw/sub/back").symlink_to(tmp_path / "raw")
-    assert list(RawFiles(str(tmp_path / "raw")).walk()) == ["sub/a.png"]
-
-
-def test_a_pipe_is_no_file(tmp_path):
-    os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="there is no regular file"):
-        RawFiles(str(tmp_path)).read("a.png")
-
-
 def test_a_damaged_zip_is_named(tmp_path):
     path = write_zip(tmp_path / "raw.zip", [("a.png", b"x" * 100)])
     data = bytearray((tmp_path / "raw.zip").read_bytes())

@@ -54,12 +54,6 @@ def test_a_rename_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert storage.list_files(str(tmp_path)) == {}
 
 
-def test_a_folder_whose_name_is_a_pattern_is_refused(tmp_path):
-    # Beam's filesystems would list, and delete in, every folder that matches.
-    with pytest.raises(ValueError, match=r"run\[1\]: expected an output folder without"):
-        storage.make_folder(str(tmp_path / "run[1]"))
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file/records: the output folder cannot be made"):
