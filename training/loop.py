@@ -71,8 +71,8 @@ def train(
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
     manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-    if manager.restore_or_initialize():
-        tell(f"going on from epoch {state.epoch + 1}, step {state.step} ({manager.latest_checkpoint})")
+    if restored := _restore(checkpoint, manager, tell):
+        tell(f"going on from epoch {state.epoch + 1}, step {state.step} ({restored})")
     if state.finished:
         tell("this run has finished; a longer one needs another RUN folder")
         return state
@@ -153,6 +153,23 @@ def _claim(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
         raise ValueError(f"{run.path}: expected a new or empty folder, or one of train.py; it holds other files")
     else:
         write_config(run, config, info)
+
+
+def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager, tell) -> str | None:
+    """Restores the newest checkpoint that is sound; returns its path, or None if there is none yet.
+
+    Raises:
+      ValueError: there are checkpoints, but all are damaged.
+    """
+    for path in reversed(manager.checkpoints):
+        try:
+            checkpoint.restore(path)
+            return path
+        except (IndexError, tf.errors.OpError) as error:
+            tell(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before")
+    if manager.checkpoints:
+        raise ValueError(f"{manager.directory}: expected a checkpoint that can be read; train into another RUN folder")
+    return None
 
 
 def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:

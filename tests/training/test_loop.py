@@ -261,3 +261,29 @@ def test_a_flipped_bit_in_the_records_ends_training_and_says_what_to_do(nuclei_r
     with pytest.raises(ValueError, match="a record is damaged .*`python -m records verify .*` names it"):
         start(records, tmp_path / "run")
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def cut_checkpoints(folder: Path, count: int) -> None:
+    """Cuts the newest `count` checkpoints in half, as a disk that was full would."""
+    files = sorted((folder / "checkpoints").glob("*.data*"), key=lambda path: path.stat().st_mtime_ns)
+    for path in files[-count:]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_checkpoint_costs_no_more_than_its_own_interval(finished, nuclei_records, tmp_path):
+    run, state, _ = finished
+    shutil.copytree(run.path, tmp_path / "run")
+    cut_checkpoints(tmp_path / "run", 1)
+    resumed, told = start(nuclei_records, tmp_path / "run")
+    assert "is damaged" in told[0]
+    assert told[1].startswith("going on from epoch 2, step 2 (")
+    for found, wanted in zip(without_timings(resumed.history), without_timings(state.history), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
+def test_a_run_without_a_sound_checkpoint_does_not_begin_anew_unasked(finished, nuclei_records, tmp_path):
+    run, _, _ = finished
+    shutil.copytree(run.path, tmp_path / "run")
+    cut_checkpoints(tmp_path / "run", 2)
+    with pytest.raises(ValueError, match="checkpoints: expected a checkpoint that can be read"):
+        start(nuclei_records, tmp_path / "run")
