@@ -1,1 +1,1 @@
-"""Pixels without TensorFlow or Beam: image files, object masks, resizing (NumPy, OpenCV, Pillow)."""
+"""Pixels without TensorFlow or Beam: image files, CT volumes, run-length code, objects, resizing, intensity, tiling."""

@@ -51,17 +51,24 @@ def decode_image(data: bytes) -> np.ndarray:
 class ImageFacts(NamedTuple):
     """What one look at an image file tells.
 
-    height, width: pixels. channels: 1 or 3. depth: 8 or 16 bits. blank: all pixels are equal.
+    height, width: pixels. channels: 1 or 3. depth: 8 or 16 bits. The rest is measured on the grey image, for a JPEG
+    at an eighth of its size; grey values as shares of the highest that the depth allows:
+    mean, contrast: their mean and standard deviation. clipped: share of pixels at 0 or 1.
+    blank: all pixels are equal.
     perceptual_hash: 64-bit difference hash, 16 hex digits; images that look alike differ in few bits
     (N. Krawetz, "Kind of Like That", 2013: is each pixel of a 9x8 grey thumbnail brighter than its right neighbour).
+    None where most neighbours are equal, so that the hash would say nothing.
     """
 
     height: int
     width: int
     channels: int
     depth: int
+    mean: float
+    contrast: float
+    clipped: float
     blank: bool
-    perceptual_hash: str
+    perceptual_hash: str | None
 
 
 def examine_image(data: bytes) -> ImageFacts:
@@ -86,10 +93,19 @@ def examine_image(data: bytes) -> ImageFacts:
         pixels = decode_image(data)
         (height, width, channels), depth = pixels.shape, pixels.dtype.itemsize * 8
         grey = pixels[:, :, 0] if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    thumbnail = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
-    bits = (thumbnail[:, :-1] > thumbnail[:, 1:]).ravel()
+    full = 2**depth - 1
+    mean, contrast = (float(value[0, 0]) / full for value in cv2.meanStdDev(grey))
+    clipped = (np.count_nonzero(grey == 0) + np.count_nonzero(grey == full)) / grey.size
     blank = bool(grey.min() == grey.max())
-    return ImageFacts(height, width, channels, depth, blank, np.packbits(bits).tobytes().hex())
+    return ImageFacts(height, width, channels, depth, mean, contrast, clipped, blank, _difference_hash(grey))
+
+
+def _difference_hash(grey: np.ndarray) -> str | None:
+    thumbnail = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    left, right = thumbnail[:, :-1], thumbnail[:, 1:]
+    if np.count_nonzero(left == right) > left.size // 2:
+        return None
+    return np.packbits((left > right).ravel()).tobytes().hex()
 
 
 def decode_mask(data: bytes) -> np.ndarray:
@@ -126,6 +142,18 @@ def decode_mask(data: bytes) -> np.ndarray:
     return pixels
 
 
+def decode_colors(data: bytes) -> np.ndarray:
+    """Returns the colours of a mask file: uint8 [height, width, 3], RGB; grey has three equal channels.
+
+    Raises:
+      ValueError: the file is damaged, or has 16 bits a channel.
+    """
+    pixels = decode_image(data)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"expected a mask of 8-bit colours, found {pixels.dtype}")
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
 def encode_png(pixels: np.ndarray) -> bytes:
     """Returns the PNG file of uint8 or uint16 pixels, [height, width] or [height, width, 1 or 3] (RGB).
 
@@ -134,6 +162,15 @@ def encode_png(pixels: np.ndarray) -> bytes:
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert done, f"OpenCV could not encode {pixels.dtype}{list(pixels.shape)}"
+    return data.tobytes()
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """Returns the JPEG file of uint8 pixels, [height, width, 1 or 3] (RGB); quality 1 to 100."""
+    if pixels.shape[2] == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, f"OpenCV could not encode {pixels.dtype}{list(pixels.shape)}"
     return data.tobytes()
 
