@@ -24,6 +24,7 @@ def main() -> None:
 
     from model.precision import choose_precision
     from records.info import read_info
+    from records.input_pipeline import training_splits
     from training.devices import choose_strategy
     from training.loop import train
     from training.run_folder import RunFolder
@@ -40,7 +41,9 @@ def main() -> None:
     run = RunFolder(Path(paths["run"]))
     state = train(paths["records"], info, run, config, strategy, cli.progress, tell)
     tell(f"{'best':<10} epoch {state.best_epoch + 1}, validation Dice {state.best_score:.4f}: {run.model}")
-    tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}")
+    has_test = "test" in info.splits and info.splits["test"].num_examples
+    choice = "" if has_test else f" --split {training_splits(info, config.input.fold)[1]}"
+    tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}{choice}")
 
 
 if __name__ == "__main__":

@@ -1,37 +1,28 @@
-"""python -m benchmarks.preprocess: speed and memory of preprocess beside a hand-written multiprocessing.Pool loop.
+"""python -m benchmarks.preprocess: speed and memory of preprocess beside two others that do the same conversion.
 
-The loop is what one would write for this very dataset: each worker decodes the images of a shard and their masks,
-merges, resizes, encodes and writes, with the same codecs and as many processes. It has no index, plan, checksums of
-files, statistics, error handling, resume or info.json.
+One is a hand-written multiprocessing.Pool loop (`benchmarks.pool`), the other TensorFlow Datasets' own Beam writer
+(`benchmarks.tfds`), where that is installed. All decode, merge and resize with the same code.
 
-Both run in fresh processes, in turn. The time that each needs for two images is its start-up, and told apart.
+Each runs in a fresh process, in turn, with as many worker processes. The time that each needs for two images is its
+start-up, and told apart.
 """
 
-import logging
-import multiprocessing
-import os
+import importlib.util
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 from rich.table import Table
 
 import cli
-from imaging.codec import SUFFIXES, decode_image, decode_mask, encode_png
-from imaging.objects import merge_objects
-from imaging.resize import resize_image, resize_mask
-from records.schema import Record, encode
-from records.shards import frame
+from benchmarks.measure import Run, measure
+from benchmarks.pool import SIZE, image_folders, run_pool
 
-_SIZE = 256
-_SHARDS_PER_WORKER = 8
+_OURS, _POOL, _TFDS = "preprocess", "Pool loop", "TensorFlow Datasets"
+_NO_TFDS = f"{_TFDS} is not installed (make setup-dev), so it is left out."
 
 
 @dataclass(frozen=True)
@@ -41,15 +32,15 @@ class BenchmarkConfig:
     raw: str | None = None
     """Nuclei dataset (a directory) to convert; null: 500 made-up images."""
     workers: int = 2
-    """Processes of either."""
+    """Processes of each."""
     repeats: int = 3
-    """Times that both are run; medians count."""
+    """Times that each is run; medians count."""
     memory_images: int = 5000
     """Made-up images for the second memory measurement; the first has a tenth of them. 0: none."""
 
 
 def run_ours(raw: str, out: str, workers: int) -> dict[str, float]:
-    """Returns seconds by stage: imports, index (with its workers' start), plan, write (likewise), total."""
+    """Returns seconds by stage: imports, index (with its workers' start), write (likewise), total."""
     start = time.monotonic()
     from preprocess.config import PreprocessConfig
     from preprocess.job import preprocess
@@ -62,121 +53,71 @@ def run_ours(raw: str, out: str, workers: int) -> dict[str, float]:
         yield lambda done: None
         marks[label] = time.monotonic() - begin
 
-    config = PreprocessConfig(size=_SIZE, workers=workers)
-    preprocess("nuclei", raw, out, config, timed, lambda line: None)
+    preprocess("nuclei", raw, out, PreprocessConfig(size=SIZE, workers=workers), timed, lambda line: None)
     return marks | {"total": time.monotonic() - start}
 
 
-def run_loop(raw: str, out: str, workers: int) -> dict[str, float]:
-    """Returns seconds of the hand-written loop."""
+def run_tfds(raw: str, out: str, workers: int) -> dict[str, float]:
+    """Returns seconds: total."""
     start = time.monotonic()
-    folders = sorted(folder for folder in Path(raw).iterdir() if folder.is_dir())
-    Path(out).mkdir()
-    shards = max(1, min(len(folders), workers * _SHARDS_PER_WORKER))
-    tasks = [(folders[index::shards], str(Path(out, f"{index:05d}.tfrecord"))) for index in range(shards)]
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for _ in pool.imap_unordered(_write_shard, tasks):
-            pass
+    from benchmarks.tfds import write_dataset
+
+    write_dataset(raw, out, workers)
     return {"total": time.monotonic() - start}
 
 
-def _write_shard(task: tuple[list[Path], str]) -> None:
-    cv2.setNumThreads(1)
-    folders, path = task
-    with Path(path).open("wb") as file:
-        for folder in folders:
-            source = next((folder / "images").iterdir())
-            image = decode_image(source.read_bytes())
-            height, width = image.shape[:2]
-            masks = (decode_mask(p.read_bytes()) for p in (folder / "masks").iterdir() if p.suffix in SUFFIXES)
-            merged = merge_objects(masks, height, width)
-            instances = resize_mask(merged.instances, _SIZE, _SIZE)
-            record = Record(
-                image=encode_png(resize_image(image, _SIZE, _SIZE)),
-                image_format="png",
-                height=_SIZE,
-                width=_SIZE,
-                channels=image.shape[2],
-                source_id=folder.name,
-                filename=source.name,
-                group=folder.name,
-                mask=encode_png((instances > 0).astype("uint8")),
-                instances=encode_png(instances),
-                objects=merged.count,
-                original_height=height,
-                original_width=width,
-                crop=(0, 0, height, width),
-            )
-            file.write(frame(encode(record)))
-
-
-def measure(function: Callable, raw: str, workers: int) -> dict[str, float]:
-    """Returns what `function` returns, run in a fresh process, with the peak memory of its largest process in MiB."""
-    spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=spawn) as executor:
-        return executor.submit(_with_memory, function, raw, f"{folder}/out", workers).result()
-
-
-def _with_memory(function: Callable, raw: str, out: str, workers: int) -> dict[str, float]:
-    logging.disable(logging.WARNING)  # Beam's
-    peaks = {os.getpid(): 0.0}
-    done = threading.Event()
-    watcher = threading.Thread(target=_watch_memory, args=(peaks, done))
-    watcher.start()
-    result = function(raw, out, workers)
-    done.set()
-    watcher.join()
-    driver = peaks.pop(os.getpid())
-    return result | {"driver_mib": driver, "worker_mib": max(peaks.values(), default=0.0)}
-
-
-def _watch_memory(peaks: dict[int, float], done: threading.Event) -> None:
-    """Keeps the peak memory in MiB of this process and its children, by process id.
-
-    From /proc (Linux): getrusage counts for a child what its parent had when it was forked.
-    """
-    while not done.wait(0.2):
-        for path in Path("/proc").glob("[0-9]*/status"):
-            with suppress(OSError):
-                status = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
-                pid = int(status["Pid"])
-                if "VmHWM" in status and os.getpid() in (pid, int(status["PPid"])):
-                    peaks[pid] = max(peaks.get(pid, 0.0), int(status["VmHWM"].split()[0]) / 2**10)
-
-
 def compare_speed(raw: str, config: BenchmarkConfig, tiny: str) -> Table:
-    """Returns a table of images/s of both, with and without start-up, and their ratios."""
-    images = sum(1 for folder in Path(raw).iterdir() if folder.is_dir())
-    rows = []
+    """Returns a table of images/s without start-up, their ratios, start-up and memory of each."""
+    images = len(image_folders(raw))
+    tools = _tools(config.workers)
+    idle: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
+    full: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
     for _ in range(config.repeats):
-        idle, ours = measure(run_ours, tiny, config.workers), measure(run_ours, raw, config.workers)
-        idle_loop, loop = measure(run_loop, tiny, config.workers), measure(run_loop, raw, config.workers)
-        loop_rate = images / (loop["total"] - idle_loop["total"])
-        write_rate = images / (ours["write"] - idle["write"])
-        all_rate = images / (ours["total"] - idle["total"])
-        rows.append((loop_rate, write_rate, all_rate, write_rate / loop_rate, all_rate / loop_rate, idle["total"]))
-    loop_rate, write_rate, all_rate, write_ratio, all_ratio, startup = map(statistics.median, zip(*rows, strict=True))
+        for name, (run, processes) in tools.items():
+            idle[name].append(measure(run, tiny, processes))
+            full[name].append(measure(run, raw, processes))
+
     table = Table(
-        title=f"{images} images to {_SIZE}x{_SIZE}, {config.workers} workers, medians of {config.repeats} runs",
+        title=f"{images} images to {SIZE}x{SIZE}, {config.workers} workers, medians of {config.repeats} runs",
+        caption="MiB: peak memory of the largest process. " + ("" if _TFDS in tools else _NO_TFDS),
         title_justify="left",
+        caption_justify="left",
     )
-    for heading in ("", "images/s", "of the loop"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    table.add_row("hand-written Pool loop", f"{loop_rate:.1f}", "1.00")
-    table.add_row("preprocess, write stage", f"{write_rate:.1f}", f"{write_ratio:.2f}")
-    table.add_row("preprocess, index + plan + write + commit", f"{all_rate:.1f}", f"{all_ratio:.2f}")
-    table.add_row("preprocess, start-up (imports, workers twice)", f"{startup:.1f} s", "")
+    for heading in ("", "images/s", "of loop", "of ours", "start-up s", "MiB"):
+        table.add_column(heading, justify="right" if heading else "left")
+    stages = [(name, name, "total") for name in tools]
+    stages.insert(2, ("  its write stage alone", _OURS, "write"))
+    rates = {label: images / (_median(full[name], stage) - _median(idle[name], stage)) for label, name, stage in stages}
+    for label, name, stage in stages:
+        numbers = [rates[label], rates[label] / rates[_POOL], rates[label] / rates[_OURS], _median(idle[name], stage)]
+        memory = max(_median(full[name], "driver_mib"), _median(full[name], "worker_mib"))
+        formatted = (f"{number:.{digits}f}" for number, digits in zip(numbers, (1, 2, 2, 1), strict=True))
+        table.add_row(label, *formatted, f"{memory:.0f}")
     return table
 
 
+def _median(results: list[dict[str, float]], name: str) -> float:
+    return statistics.median(result[name] for result in results)
+
+
+def _tools(workers: int) -> dict[str, tuple[Run, int]]:
+    """Returns what is compared: (function, processes) by name."""
+    tools: dict[str, tuple[Run, int]] = {_POOL: (run_pool, workers), _OURS: (run_ours, workers)}
+    if importlib.util.find_spec("tensorflow_datasets"):
+        tools |= {_TFDS: (run_tfds, workers), f"{_TFDS}, 1 process": (run_tfds, 1)}
+    return tools
+
+
 def compare_memory(config: BenchmarkConfig, folder: str) -> Table:
-    """Returns a table of the peak memory of preprocess for two sizes of one dataset."""
-    table = Table(title="peak memory of preprocess, largest process of a kind", title_justify="left")
-    for heading in ("images", "driver MiB", "worker MiB"):
-        table.add_column(heading, justify="right")
-    for images in (config.memory_images // 10, config.memory_images):
-        result = measure(run_ours, _synthetic(folder, images), config.workers)
-        table.add_row(str(images), f"{result['driver_mib']:.0f}", f"{result['worker_mib']:.0f}")
+    """Returns a table of the peak memory of each, but for the loop, for two sizes of one dataset."""
+    table = Table(title="peak memory, largest process of a kind", title_justify="left")
+    for heading in ("", "images", "driver MiB", "worker MiB"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, (run, processes) in _tools(config.workers).items():
+        for images in (config.memory_images // 10, config.memory_images) if name != _POOL else ():
+            result = measure(run, _synthetic(folder, images), processes)
+            worker = f"{result['worker_mib']:.0f}" if result["worker_mib"] else "none"
+            table.add_row(name, str(images), f"{result['driver_mib']:.0f}", worker)
     return table
 
 
@@ -192,7 +133,7 @@ def _synthetic(folder: str, images: int) -> str:
 def main() -> None:
     """Parses the command line, measures, prints."""
     _, config = cli.parse(
-        BenchmarkConfig, {}, "python -m benchmarks.preprocess", "Speed and memory of preprocess beside a Pool loop."
+        BenchmarkConfig, {}, "python -m benchmarks.preprocess", "Speed and memory of preprocess beside two others."
     )
     with tempfile.TemporaryDirectory() as folder:
         raw = config.raw or _synthetic(folder, 500)

@@ -12,7 +12,7 @@ class EvalConfig:
     batch_size: int = 16
     """Images at once; scores do not depend on it."""
     threshold: float = 0.5
-    """Probability from which a pixel belongs to the class; without effect with more than two classes."""
+    """Probability from which a pixel belongs to a class; without effect with more than two exclusive classes."""
     pictures: int = 4
     """Pictures each of the best, the median and the worst."""
     seed: int = 0

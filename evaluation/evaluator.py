@@ -11,14 +11,22 @@ import tensorflow as tf
 
 from evaluation.config import EvalConfig
 from evaluation.pictures import draw_comparison, file_name
-from evaluation.statistics import confusion, image_scores, pixel_counts, summarize
-from imaging.codec import decode_image, decode_mask, encode_png
+from evaluation.statistics import (
+    Counts,
+    class_cells,
+    confusion,
+    exclusive_counts,
+    image_scores,
+    overlapping_counts,
+    summarize,
+)
+from imaging.codec import decode_mask, encode_png
 from inference.predictor import TrainedModel, predict_batches, predict_image
 from records.config import InputConfig
 from records.files import join, open_file
 from records.info import RecordsInfo
 from records.input_pipeline import eval_batches, explain_damage
-from records.schema import decode
+from records.schema import decode, decode_pixels
 from records.shards import read_record
 
 METRICS_FILE, PER_IMAGE_FILE = "metrics.json", "per_image.csv"
@@ -47,23 +55,24 @@ def evaluate(
     total = info.splits[config.split].num_examples
     keys: list[str] = []
     groups: list[str] = []
-    matrices: list[np.ndarray] = []
+    tables: list[np.ndarray] = []
+    table_of = class_cells if trained.overlapping else confusion
     with progress("evaluate", total) as report, explain_damage(records):
         for batch in predict_batches(trained, batches, strategy, config.threshold):
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
                 pairs = zip(batch["mask"], batch["prediction"], strict=True)
-                matrices += [confusion(truth, found, len(info.classes)) for truth, found in pairs]
+                tables += [table_of(truth, found, len(trained.classes)) for truth, found in pairs]
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             report(len(keys))
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
     if info.labeled:
-        stacked = np.stack(matrices)
-        classes = info.scored_classes
-        metrics |= summarize(stacked, np.array(groups), info.classes, classes, config.seed)
-        table = per_image_table(keys, groups, stacked, info.classes, classes)
+        stacked, classes = np.stack(tables), trained.scored_classes
+        counts = overlapping_counts(stacked) if trained.overlapping else exclusive_counts(stacked, list(classes))
+        metrics |= summarize(counts, np.array(groups), list(classes.values()), config.seed)
+        table = per_image_table(keys, groups, counts, list(classes.values()))
         table.to_csv(folder / PER_IMAGE_FILE, index=False)
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
@@ -84,19 +93,16 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def per_image_table(
-    keys: list[str], groups: list[str], matrices: np.ndarray, class_names: list[str], classes: list[int]
-) -> pd.DataFrame:
+def per_image_table(keys: list[str], groups: list[str], counts: Counts, class_names: list[str]) -> pd.DataFrame:
     """Returns one row per image: its scores and pixel counts, with columns for each class where there are several."""
-    tp, fp, fn = pixel_counts(matrices, classes)
-    dice, iou, _ = image_scores(tp, fp, fn)
+    dice, iou, _ = image_scores(counts.tp, counts.fp, counts.fn)
     table = pd.DataFrame({"source_id": keys, "group": groups, "dice": dice.mean(1), "iou": iou.mean(1)})
-    for column, number in enumerate(classes):
-        suffix = f"/{class_names[number]}" if len(classes) > 1 else ""
+    for column, class_name in enumerate(class_names):
+        suffix = f"/{class_name}" if len(class_names) > 1 else ""
         if suffix:
             table[f"dice{suffix}"], table[f"iou{suffix}"] = dice[:, column], iou[:, column]
-        for name, counts in (("tp", tp), ("fp", fp), ("fn", fn)):
-            table[f"{name}{suffix}"] = counts[:, column].astype(np.int64)
+        for name in ("tp", "fp", "fn"):
+            table[f"{name}{suffix}"] = getattr(counts, name)[:, column].astype(np.int64)
     return table
 
 
@@ -128,12 +134,15 @@ def _draw(
         return
     with open_file(join(records, "offsets.parquet")) as file:
         offsets = pd.read_parquet(file, filters=[("key", "in", list(chosen.values()))]).set_index("key")
+    window = info.stored_window(trained.window)
     for name, key in chosen.items():
         place = offsets.loc[key]
         record = decode(read_record(join(records, place["shard"]), int(place["offset"])))
-        image = decode_image(record.image)
+        image = decode_pixels(record, info.dtype)
         truth = None if record.mask is None else decode_mask(record.mask)
         prediction = predict_image(trained, image, threshold)
         rank = name.replace("-0", " ").replace("-", " ")
         title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
-        draw_comparison(folder / f"{name}-{file_name(key)}.png", image, truth, prediction, info.scored_classes, title)
+        path = folder / f"{name}-{file_name(key)}.png"
+        classes, overlapping = trained.scored_classes, trained.overlapping
+        draw_comparison(path, image, truth, prediction, classes, title, overlapping, window)

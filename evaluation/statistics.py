@@ -1,11 +1,11 @@
-"""Scores of segmentations from each image's confusion matrix (NumPy, float64).
+"""Scores of segmentations from each image's pixel counts (NumPy, float64).
 
 With tp, fp, fn in pixels of one class: Dice = 2 tp / (2 tp + fp + fn), IoU = tp / (tp + fp + fn),
 precision = tp / (tp + fp), recall = tp / (tp + fn).
 
 Conventions where truth and prediction are both empty: an image scores 1 in `*_per_image`, is left out of
-`*_nonempty`, adds nothing to `*_pooled`. With several classes a score is the mean over classes. Pixels labelled 255
-count nowhere. A score that is 0/0 is None.
+`*_nonempty`, adds nothing to `*_pooled`. With several classes a score is the mean over classes. Ignored pixels count
+nowhere. A score that is 0/0 is None.
 
 Every score here is a mean over classes of (a sum over images) / (a sum over images), so that one pair of arrays
 serves the score, its bootstrap and its baselines.
@@ -15,9 +15,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from records.schema import IGNORE
+from records.schema import IGNORE, IGNORE_BIT, class_areas
 
 RESAMPLES = 1000
+
+
+class Counts(NamedTuple):
+    """Pixels of images, float64.
+
+    Attributes:
+      tp, fp, fn, tn: [images, classes], of each class that is scored.
+      correct, decisions: [images, 1], for pixel accuracy. There is one decision for each known pixel or, where classes
+        overlap, for each known pixel and class.
+    """
+
+    tp: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+    correct: np.ndarray
+    decisions: np.ndarray
 
 
 class Ratio(NamedTuple):
@@ -47,17 +64,43 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def pixel_counts(matrices: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns (tp, fp, fn) of each image and class, float64 [images, classes].
+def exclusive_counts(matrices: np.ndarray, classes: list[int]) -> Counts:
+    """Returns the counts of images whose classes exclude each other.
 
     Args:
-      matrices: [images, all classes, all classes], as `confusion` returns them.
+      matrices: int64 [images, all classes, all classes], as `confusion` returns them.
       classes: the classes to count.
     """
     tp = np.diagonal(matrices, axis1=1, axis2=2)[:, classes].astype(float)
     fp = matrices.sum(1)[:, classes] - tp
     fn = matrices.sum(2)[:, classes] - tp
-    return tp, fp, fn
+    pixels = matrices.sum((1, 2))[:, None].astype(float)
+    correct = np.trace(matrices, axis1=1, axis2=2)[:, None].astype(float)
+    return Counts(tp, fp, fn, pixels - tp - fp - fn, correct, pixels)
+
+
+def class_cells(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns int64 [classes, 4]: pixels that are (tp, fp, fn, tn) of each overlapping class.
+
+    Args:
+      truth: uint16 [height, width], bit fields; bit 15 = ignore.
+      prediction: uint16 [height, width].
+      num_classes: at most 15.
+    """
+    known = truth < IGNORE_BIT
+    true, found = (class_areas(mask[known], range(num_classes), True) for mask in (truth, prediction))
+    return np.stack([(true & found).sum(1), (~true & found).sum(1), (true & ~found).sum(1), (~true & ~found).sum(1)], 1)
+
+
+def overlapping_counts(cells: np.ndarray) -> Counts:
+    """Returns the counts of images whose classes overlap.
+
+    Args:
+      cells: int64 [images, classes, 4], as `class_cells` returns them.
+    """
+    tp, fp, fn, tn = np.moveaxis(cells, 2, 0).astype(float)
+    correct = (tp + tn).sum(1, keepdims=True)
+    return Counts(tp, fp, fn, tn, correct, correct + (fp + fn).sum(1, keepdims=True))
 
 
 def image_scores(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -87,33 +130,30 @@ def overlap_ratios(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, 
 
 
 def summarize(
-    matrices: np.ndarray, groups: np.ndarray, class_names: list[str], classes: list[int], seed: int = 0
+    counts: Counts, groups: np.ndarray, class_names: list[str], seed: int = 0
 ) -> dict[str, float | list[float] | None]:
     """Returns all scores by name, in the form of metrics.json.
 
     Args:
-      matrices: int64 [images, all classes, all classes], as `confusion` returns them.
+      counts: of all images.
       groups: [images]; the bootstrap draws whole groups, because images of one patient or scene are alike.
-      class_names: of all classes.
-      classes: indices of those that are scored.
+      class_names: of the classes that are scored.
       seed: of the bootstrap.
     """
-    tp, fp, fn = pixel_counts(matrices, classes)
+    tp, fp, fn, tn, correct, decisions = counts
     ratios = overlap_ratios(tp, fp, fn)
-    correct = np.trace(matrices, axis1=1, axis2=2)[:, None].astype(float)
-    ratios["pixel_accuracy"] = Ratio(correct, matrices.sum((1, 2))[:, None].astype(float))
+    ratios["pixel_accuracy"] = Ratio(correct, decisions)
     result: dict[str, float | list[float] | None] = {name: ratio.value() for name, ratio in ratios.items()}
     for name, bounds in bootstrap(ratios, groups, seed).items():
         result[f"{name}_ci95"] = bounds
-    if len(classes) > 1:
-        for column, number in enumerate(classes):
+    if len(class_names) > 1:
+        for column, class_name in enumerate(class_names):
             one = slice(column, column + 1)
             for name, ratio in overlap_ratios(tp[:, one], fp[:, one], fn[:, one]).items():
-                result[f"{name}/{class_names[number]}"] = ratio.value()
+                result[f"{name}/{class_name}"] = ratio.value()
     # Constant predictions tell what a score is worth: on mostly empty images "nothing" scores high per image.
     nothing = overlap_ratios(np.zeros_like(tp), np.zeros_like(fp), tp + fn)
-    pixels = matrices.sum((1, 2))[:, None]
-    everything = overlap_ratios(tp + fn, pixels - tp - fn, np.zeros_like(fn))
+    everything = overlap_ratios(tp + fn, fp + tn, np.zeros_like(fn))
     for baseline, scores in (("nothing", nothing), ("everything", everything)):
         for name in ("dice_per_image", "dice_nonempty", "dice_pooled"):
             result[f"baseline_{baseline}/{name}"] = scores[name].value()

@@ -20,12 +20,15 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.imageglobals import ErrorLevel, LoggingOutputSuppressor
 from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 # Headers and scale factors are 32-bit floats: what is closer than this is equal.
 _VALUE_TOLERANCE = 1e-3
 _GRID_TOLERANCE_MM = 1e-3
+# Of nibabel's levels: a wrong header size is 30, the many scanners' missing direction of the quaternion 20.
+_DAMAGED_HEADER = 30
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,9 @@ def _open(data: bytes) -> tuple[ArrayProxy, Geometry]:
     """Returns the voxels, three axes in the file's order and read only when they are asked for, and the geometry."""
     content = _unzip(data)
     try:
-        image = _image_class(content).from_bytes(content)
+        # nibabel would mend a damaged header by guessing, and say so on stderr only.
+        with ErrorLevel(_DAMAGED_HEADER), LoggingOutputSuppressor():
+            image = _image_class(content).from_bytes(content)
     except (HeaderDataError, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"the NIfTI cannot be read: {error}") from error
     shape = image.shape

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +11,8 @@ from tensorflow import keras
 
 # Imported so that Keras can load models that hold these layers.
 import model.layers  # noqa: F401
-from model.prediction import classify, probabilities
-from records.info import RecordsInfo
+from model.labels import Labels
+from records.info import RecordsInfo, scored_classes
 from training.run_folder import RunFolder, read_config
 
 
@@ -21,10 +22,13 @@ class TrainedModel:
 
     Attributes:
       model: from images [batch, height, width, channels] of stored pixel values to logits.
-      classes: class names by mask value.
+      classes: class names by mask value, or by bit.
       channels, dtype: of the images.
       fingerprint: of the records.
       multiple: what height and width of images must be multiples of.
+      overlapping: whether masks are bit fields, see `RecordsInfo`.
+      intensity: what stored pixel values mean, see `RecordsInfo`; None: not known.
+      window: (lowest, highest) value that the model tells apart, or None.
     """
 
     model: keras.Model
@@ -33,6 +37,19 @@ class TrainedModel:
     dtype: str
     fingerprint: str
     multiple: int = 1
+    overlapping: bool = False
+    intensity: dict[str, Any] | None = None
+    window: tuple[float, float] | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """What the model's outputs mean."""
+        return Labels(len(self.classes), self.overlapping)
+
+    @property
+    def scored_classes(self) -> dict[int, str]:
+        """Names of the classes that scores and pictures are about, by mask value or bit."""
+        return {number: self.classes[number] for number in scored_classes(self.classes, self.overlapping)}
 
 
 def load_run(run: RunFolder) -> TrainedModel:
@@ -42,24 +59,37 @@ def load_run(run: RunFolder) -> TrainedModel:
       ValueError: the folder is no RUN folder, or has no model yet.
     """
     config = read_config(run)
-    records = config["records"]
     if not run.model.is_file():
         raise ValueError(f"{run.path}: expected {run.model.name}, found none; train for at least one epoch")
     try:
         loaded = keras.models.load_model(run.model, compile=False)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{run.model}: the model cannot be loaded, the file is damaged: {error}") from error
-    multiple = 2 ** config["train"]["model"]["depth"]
-    return TrainedModel(
-        loaded, records["classes"], records["channels"], records["dtype"], records["fingerprint"], multiple
-    )
+    settings, records = config["train"]["model"], config["records"]
+    known = ("classes", "overlapping", "channels", "dtype", "intensity", "fingerprint")
+    try:
+        return TrainedModel(
+            model=loaded,
+            multiple=2 ** settings["depth"],
+            window=settings["window"] and tuple(settings["window"]),
+            **{name: records[name] for name in known},
+        )
+    except KeyError as error:
+        raise ValueError(
+            f"{run.config}: expected the key {error}, found none; train into another RUN folder"
+        ) from error
 
 
 def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str) -> None:
     """Raises ValueError unless the records look like those the model was trained on."""
-    for name in ("classes", "channels", "dtype"):
+    names = ["channels", "dtype"]
+    if info.labeled:
+        names += ["classes", "overlapping"]
+    if trained.intensity is not None:
+        names.append("intensity")
+    for name in names:
         expected, found = getattr(trained, name), getattr(info, name)
-        if expected != found and (name != "classes" or info.labeled):
+        if expected != found:
             raise ValueError(
                 f"{run} was trained on records with {name} {expected}, but {records} has {found}; "
                 "choose records that were made alike"
@@ -80,18 +110,18 @@ def predict_batches(
       trained: made within the strategy's scope.
       batches: as `eval_batches` returns them.
       strategy: devices.
-      threshold: probability from which a pixel belongs to the class, where the model has one output.
+      threshold: probability from which a pixel belongs to a class, see `Labels.classify`.
 
     Yields:
-      "prediction" uint8 [batch, height, width], class indices; "source_id" and "group" bytes [batch]; "mask" uint8
-      [batch, height, width] where the records are labelled.
+      "prediction" [batch, height, width], uint8 class indices or, where classes overlap, uint16 bit fields;
+      "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled.
     """
 
     @tf.function
     def predict(batch):
         def predict_replica(batch):
             logits = trained.model(batch["image"], training=False)
-            return {"prediction": classify(probabilities(logits), threshold)} | {
+            return {"prediction": trained.labels.classify(trained.labels.probabilities(logits), threshold)} | {
                 name: value for name, value in batch.items() if name != "image"
             }
 
@@ -107,7 +137,7 @@ def predict_batches(
 
 
 def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns the predicted classes of one image, uint8 [height, width].
+    """Returns the predicted mask of one image, [height, width]: uint8 class indices or uint16 bit fields.
 
     Args:
       trained: the model.
@@ -115,4 +145,4 @@ def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) ->
       threshold: as in `predict_batches`.
     """
     logits = trained.model(image[np.newaxis], training=False)
-    return classify(probabilities(logits), threshold)[0].numpy()
+    return trained.labels.classify(trained.labels.probabilities(logits), threshold)[0].numpy()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model.addons import transform
 from model.config import AugmentConfig
-from model.losses import IGNORE
+from model.labels import ignore_value
 
 
 def augment(
@@ -22,11 +22,13 @@ def augment(
     first: tf.Tensor | int = 0,
     global_batch_size: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns augmented (images float32, masks uint8) of the same shapes.
+    """Returns augmented (images float32, masks of their dtype) of the same shapes.
+
+    Outside of the frame masks are ignored. All values of a uint16 mask are exact in float32.
 
     Args:
       images: [batch, height, width, channels], any integer or float dtype.
-      masks: uint8 [batch, height, width].
+      masks: uint8 class indices or uint16 bit fields [batch, height, width].
       config: what to do.
       seed: of the run.
       step: int64 [], the training step.
@@ -41,7 +43,7 @@ def augment(
         seeds = tf.stack([tf.cast(seed, tf.int64) * 1024 + name, tf.cast(step, tf.int64)])
         return tf.random.stateless_uniform([total], seeds, low, high)[first : first + batch]
 
-    images = tf.cast(images, tf.float32)
+    images, mask_dtype = tf.cast(images, tf.float32), masks.dtype
     planes = tf.concat([images, tf.cast(masks, tf.float32)[..., None]], -1)
     if config.flip:
         planes = _where(uniform(0, 0, 1) < 0.5, tf.reverse(planes, [2]), planes)
@@ -67,14 +69,14 @@ def augment(
         identity = tf.constant([1.0, 0, 0, 0, 1, 0, 0, 0])
         matrices = tf.where((uniform(7, 0, 1) < config.affine)[:, None], matrices, identity)
         images = transform(images, matrices, "bilinear", 0.0)
-        masks = transform(masks, matrices, "nearest", float(IGNORE))
+        masks = transform(masks, matrices, "nearest", float(ignore_value(mask_dtype)))
     if config.contrast or config.brightness:
         contrast = math.log1p(config.contrast)
         factor = tf.exp(uniform(8, -contrast, contrast))[:, None, None, None]
         spread = tf.reduce_max(images, [1, 2, 3], keepdims=True) - tf.reduce_min(images, [1, 2, 3], keepdims=True)
         offset = uniform(9, -config.brightness, config.brightness)[:, None, None, None] * spread
         images = images * factor + offset
-    return images + mean, tf.cast(masks[..., 0], tf.uint8)
+    return images + mean, tf.cast(masks[..., 0], mask_dtype)
 
 
 def _where(condition: tf.Tensor, yes: tf.Tensor, no: tf.Tensor) -> tf.Tensor:

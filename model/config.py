@@ -26,7 +26,10 @@ class ModelConfig:
     upsampling: Literal["repeat", "transpose"] = "repeat"
     """How height and width are doubled: repeated pixels and a convolution, or a transposed convolution."""
     input_norm: Literal["dataset", "image"] = "dataset"
-    """Pixels are normalised by mean and deviation of the training split, or of each image."""
+    """Pixels are normalised by mean and deviation of the training split, or of each image. With a window, dataset means
+    the window's scaling alone, and image what comes behind it."""
+    window: tuple[float, float] | None = None
+    """Values (HU for CT) clipped and scaled by the model: the lowest to -1, the highest to 1, e.g. '[-1000, 400]'."""
 
     def __post_init__(self):
         if self.depth < 1:
@@ -39,6 +42,8 @@ class ModelConfig:
             raise ValueError(f"model.norm_momentum: expected a share between 0 and 1, found {self.norm_momentum}")
         if self.noise < 0:
             raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"model.window: expected the lowest value before the highest, found {list(self.window)}")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,24 @@ _EPSILON = 1e-3
 
 
 @keras.utils.register_keras_serializable("segmentation")
+class Window(keras.layers.Layer):
+    """Clips pixels to a window and scales it: `low` to -1, `high` to 1. `low` may be the larger of the two."""
+
+    def __init__(self, low: float, high: float, **kwargs):
+        super().__init__(**kwargs)
+        self.low, self.high = low, high
+
+    def call(self, images):
+        """Returns float32 of the images' shape, -1 to 1."""
+        scaled = (tf.cast(images, tf.float32) - self.low) * (2 / (self.high - self.low)) - 1
+        return tf.clip_by_value(scaled, -1.0, 1.0)
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"low": self.low, "high": self.high}
+
+
+@keras.utils.register_keras_serializable("segmentation")
 class StandardizeImage(keras.layers.Layer):
     """Scales every image to mean 0 and deviation 1 over its pixels and channels, whatever its exposure."""
 

@@ -10,22 +10,23 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import keras
 
-from model.losses import IGNORE
+from model.labels import Labels
 
 
-def count_pixels(masks: tf.Tensor, predicted: tf.Tensor, classes: Sequence[int]) -> tf.Tensor:
-    """Returns (tp, fp, fn, tn) of each image and class over pixels not labelled 255, float32 [batch, classes, 4].
+def count_pixels(labels: Labels, masks: tf.Tensor, predicted: tf.Tensor, classes: Sequence[int]) -> tf.Tensor:
+    """Returns (tp, fp, fn, tn) of each image and class over pixels not ignored, float32 [batch, classes, 4].
 
     float32 counts exactly up to 16.7 million, the pixels of one image of 4096x4096.
 
     Args:
-      masks, predicted: uint8 [batch, height, width], class indices.
+      labels: what masks mean.
+      masks, predicted: uint8 class indices or uint16 bit fields [batch, height, width].
       classes: the classes to count.
     """
-    valid = masks != IGNORE
+    valid = labels.valid(masks)
     counts = []
     for number in classes:
-        true, found = masks == number, predicted == number
+        true, found = labels.holds(masks, number), labels.holds(predicted, number)
         cells = (true & found, found & ~true, true & ~found, ~true & ~found)
         counts.append(tf.stack([tf.reduce_sum(tf.cast(cell & valid, tf.float32), [1, 2]) for cell in cells], -1))
     return tf.stack(counts, 1)

@@ -5,31 +5,42 @@ from collections.abc import Sequence
 from tensorflow import keras
 
 from model.config import ModelConfig
-from model.layers import Repeat, StandardizeImage, StatelessDropout, StatelessNoise
+from model.labels import Labels
+from model.layers import Repeat, StandardizeImage, StatelessDropout, StatelessNoise, Window
 
 
 def build_unet(
-    config: ModelConfig, channels: int, num_classes: int, mean: Sequence[float], std: Sequence[float], seed: int
+    config: ModelConfig,
+    channels: int,
+    labels: Labels,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    stored_window: tuple[float, float] | None = None,
 ) -> keras.Model:
     """Returns a U-Net.
 
     Its input is [batch, height, width, channels] of stored pixel values, any dtype: normalisation is part of the
-    model. Its output is float32 logits [batch, height, width, outputs]; see `outputs`.
+    model. Its output is float32 logits [batch, height, width, outputs]; see `Labels`.
 
     Args:
       config: shape of the network.
       channels: of the images.
-      num_classes: with the background.
+      labels: the classes.
       mean, std: of the stored pixel values, per channel.
       seed: of initial weights, dropout and noise.
+      stored_window: config.window as stored pixel values.
     """
     seeds = iter(range(seed * 1000, seed * 1000 + 1000))  # one for every layer that needs one
     images = keras.Input([None, None, channels], name="image")
+    x = images
+    if stored_window is not None:
+        x = Window(*stored_window, dtype="float32", name="window")(x)
     if config.input_norm == "image":
-        x = StandardizeImage(dtype="float32", name="standardize")(images)
-    else:
+        x = StandardizeImage(dtype="float32", name="standardize")(x)
+    elif stored_window is None:
         variance = [value**2 for value in std]
-        x = keras.layers.Normalization(mean=list(mean), variance=variance, dtype="float32", name="normalize")(images)
+        x = keras.layers.Normalization(mean=list(mean), variance=variance, dtype="float32", name="normalize")(x)
     if config.noise:
         x = StatelessNoise(config.noise, next(seeds), dtype="float32", name="noise")(x)
 
@@ -64,15 +75,10 @@ def build_unet(
         x = convolve(keras.layers.Concatenate()([skips[level], x]), filters)
     # float32 whatever the precision policy: losses and probabilities need it.
     logits = keras.layers.Conv2D(
-        outputs(num_classes),
+        labels.outputs,
         1,
         kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
         dtype="float32",
         name="logits",
     )(x)
     return keras.Model(images, logits, name="unet")
-
-
-def outputs(num_classes: int) -> int:
-    """Returns the number of logits per pixel: one (sigmoid) for two classes, else one per class (softmax)."""
-    return 1 if num_classes == 2 else num_classes

@@ -3,16 +3,17 @@
 import csv
 import importlib.metadata
 import io
+import json
 import math
 import platform
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from preprocess.convert import Target
 from preprocess.plan import SPLITS
 from preprocess.storage import delete_files, write_file
-from preprocess.write import ShardReport
+from preprocess.write import ANNOTATIONS_FILE, ShardReport, ShardSettings
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, SplitInfo
 from records.schema import FEATURES
@@ -21,6 +22,7 @@ from records.tfds import DATASET_INFO_FILE, FEATURES_FILE, dataset_info_json, fe
 
 OFFSETS_FILE = "offsets.parquet"
 REJECTED_FILE = "rejected.csv"
+VOLUMES_FILE = "volumes.parquet"
 
 
 def write_table(folder: str, name: str, table: pd.DataFrame) -> None:
@@ -56,61 +58,96 @@ def write_rejected(folder: str, rejected: list[tuple[str, str, str]]) -> None:
 
 
 def commit(
-    folder: str,
     config: dict[str, Any],
-    classes: list[str],
-    target: Target,
+    settings: ShardSettings,
     labeled: bool,
     reports: dict[Shard, ShardReport],
     rejected: int,
-    fingerprint: str,
 ) -> RecordsInfo:
     """Writes the tables and, last, info.json; then removes the shards' reports. Returns what info.json says.
 
     Args:
-      folder: of the records.
       config: as `PreprocessConfig.content` returns it.
-      classes: names by mask value.
-      target: what every image became.
+      settings: of the shards.
       labeled: whether there are masks.
       reports: of all shards.
       rejected: number of bad items.
-      fingerprint: of the records.
     """
-    splits = {split: [(shard, reports[shard]) for shard in reports if shard.split == split] for split in SPLITS}
+    folder, classes, target = settings.folder, settings.classes, settings.target
+    folds = config["splits"]["folds"]
+    names = [*(f"fold{number}" for number in range(folds)), "test"] if folds else SPLITS
+    splits = {split: [(shard, reports[shard]) for shard in reports if shard.split == split] for split in names}
     everything = list(reports.values())
     instances = any(any(report.object_counts) for report in everything)
-    mean, std = _pixel_statistics([report for _, report in splits["train"] if report.pixels] or everything)
+    training = [report for split, rows in splits.items() if split not in ("val", "test") for _, report in rows]
+    mean, std = _pixel_statistics([report for report in training if report.pixels] or everything)
     sizes = {tuple(size) for report in everything for size in report.sizes}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
+    is_volume = config["layout"] == "ct"
+    intensity = {"offset": -32768, "unit": "HU"} if is_volume else {"offset": 0, "unit": "stored value"}
     info = RecordsInfo(
         name=config["name"],
         classes=classes,
+        overlapping=settings.overlapping,
         labeled=labeled,
         instances=instances,
         height=height,
         width=width,
         channels=target.channels,
         dtype=target.dtype,
-        intensity={"offset": 0, "slope": 1, "unit": "stored value"},
+        coding="raw" if config["coding"] == "raw" else "image",
+        intensity={**intensity, "slope": 1, "transform": config["intensity"]},
         mean=mean,
         std=std,
         splits={split: _split_info([report for _, report in rows], classes) for split, rows in splits.items()},
         rejected=rejected,
+        warnings=_count_warnings(everything),
         config=config,
-        fingerprint=fingerprint,
+        fingerprint=settings.fingerprint,
         versions=_versions(),
     )
     write_table(folder, OFFSETS_FILE, _offsets(reports))
-    write_file(join(folder, FEATURES_FILE), features_json(info, _stored_keys(labeled, instances)).encode())
+    keys = _stored_keys(labeled, instances, is_volume)
+    write_file(join(folder, FEATURES_FILE), features_json(info, keys).encode())
     write_file(join(folder, DATASET_INFO_FILE), dataset_info_json(info).encode())
     write_file(join(folder, INFO_FILE), info.to_json().encode())
-    delete_files(folder, [f"{shard.name}.json" for shard in reports])
+    delete_files(folder, [*(f"{shard.name}.json" for shard in reports), *([ANNOTATIONS_FILE] * settings.annotated)])
     return info
 
 
-def _stored_keys(labeled: bool, instances: bool) -> set[str]:
-    missing = set()
+def write_volumes(folder: str, index: pd.DataFrame) -> None:
+    """Writes volumes.parquet, where there are volumes: how each lies in space, to put its slices together again.
+
+    Columns: group, image (path), shape (of the file), affine (of the file: voxel indices to millimetres, 16 numbers row
+    by row), axis_codes (of the file), slices.
+    """
+    slices = index[index["geometry"].notna()]
+    if slices.empty:
+        return
+    volumes = slices.drop_duplicates("image")
+    geometry = [json.loads(text) for text in volumes["geometry"]]
+    table = pd.DataFrame(
+        {
+            "group": volumes["group"].to_numpy(),
+            "image": volumes["image"].to_numpy(),
+            "shape": [one["shape"] for one in geometry],
+            "affine": [[value for row in one["affine"] for value in row] for one in geometry],
+            "axis_codes": [one["axis_codes"] for one in geometry],
+            "slices": slices.groupby("image")["key"].count()[volumes["image"]].to_numpy(),
+        }
+    )
+    write_table(folder, VOLUMES_FILE, table)
+
+
+def _count_warnings(reports: list[ShardReport]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for report in reports:
+        total.update(report.warnings)
+    return dict(sorted(total.items()))
+
+
+def _stored_keys(labeled: bool, instances: bool, is_volume: bool) -> set[str]:
+    missing = set() if is_volume else {"image/slice_index", "image/spacing_mm"}
     if not labeled:
         missing |= {"image/segmentation/class/encoded", "image/segmentation/class/format"}
     if not instances:

@@ -1,16 +1,18 @@
-"""One planned item becomes one record."""
+"""One planned example becomes one record."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from imaging.codec import decode_image, encode_png, image_format
+from imaging.codec import encode_jpeg, encode_png, image_format
+from imaging.intensity import transform_intensity
 from imaging.resize import resize_image, resize_mask
+from imaging.tiling import Window, cut
 from preprocess.config import PreprocessConfig
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
-from preprocess.sources.item import Item
-from records.schema import Record
+from preprocess.sources.item import Item, Masks, RawImage
+from records.schema import IGNORE, IGNORE_BIT, Record
 
 
 class Target(NamedTuple):
@@ -20,47 +22,70 @@ class Target(NamedTuple):
     dtype: str
 
 
+class Opened(NamedTuple):
+    """A raw image or slice in memory; its tiles are cut from it.
+
+    raw: as read. pixels: after the intensity transform. masks: None where unlabelled.
+    """
+
+    raw: RawImage
+    pixels: np.ndarray
+    masks: Masks | None
+
+
 class Converted(NamedTuple):
     """A record, and its pixels for the statistics.
 
-    image: [height, width, channels]. mask: uint8 [height, width] or None. lost_pixels: see `Masks`.
+    image: [height, width, channels]. mask: as in `Masks`, or None. lost_pixels, warnings: see `Masks`.
     """
 
     record: Record
     image: np.ndarray
     mask: np.ndarray | None
     lost_pixels: int
+    warnings: tuple[str, ...]
 
 
-def convert(
-    layout: str, files: RawFiles, item: Item, group: str, target: Target, config: PreprocessConfig
-) -> Converted:
-    """Returns the record of one raw image and its masks.
+def open_item(
+    layout: str, files: RawFiles, item: Item, sha256: str, mask_hash: str | None, config: PreprocessConfig
+) -> Opened:
+    """Returns an item's image and masks.
+
+    Args:
+      layout: key of `SOURCES`.
+      files: the raw dataset.
+      item: what to read.
+      sha256, mask_hash: of its files when they were indexed.
+      config: settings.
 
     Raises:
-      ValueError: the item is bad; the message says what is wrong with which file.
+      ValueError: the item is bad, or changed since it was indexed; the message says what is wrong with which file.
     """
-    try:
-        data = files.read(item.image)
-        raw = decode_image(data)
-    except ValueError as error:
-        raise ValueError(f"{item.image}: {error}") from error
-    original_height, original_width = raw.shape[:2]
-    height, width = (original_height, original_width) if config.size is None else (config.size, config.size)
-    image = _as_target(resize_image(raw, height, width), target)
-
-    if image is raw and image_format(data) == "jpeg":
-        encoded, stored_format = data, "jpeg"  # encoding it again would lose detail, as PNG it would be larger
-    else:
-        encoded, stored_format = encode_png(image), "png"
-
+    files.forget_reads()
+    raw = SOURCES[layout].read_image(files, item)
+    _check_unchanged(item.image, raw.sha256, sha256)
     masks = None
-    mask = instances = None
     if not config.unlabeled:
-        masks = SOURCES[layout].read_masks(files, item, original_height, original_width, config)
-        mask = resize_mask(masks.classes, height, width)
+        height, width = raw.pixels.shape[:2]
+        masks = SOURCES[layout].read_masks(files, item, height, width, config)
+        if item.annotation is None:
+            _check_unchanged(item.mask, files.content_hash_as_read(item.mask), mask_hash)
+    return Opened(raw, transform_intensity(raw.pixels, config.intensity), masks)
+
+
+def convert(opened: Opened, item: Item, group: str, target: Target, config: PreprocessConfig) -> Converted:
+    """Returns the record of an image, a slice or one of its tiles."""
+    raw, pixels, masks = opened
+    original_height, original_width = pixels.shape[:2]
+    window = Window(*(item.crop or (0, 0, original_height, original_width)))
+    height, width = (window.height, window.width) if config.size is None else (config.size, config.size)
+    image = _as_target(resize_image(_cut(pixels, window, 0), height, width), target)
+    encoded, stored_format = _encode(image, raw, config)
+    mask = instances = None
+    if masks:
+        mask = resize_mask(_cut(masks.classes, window, _ignore(masks)), height, width)
         if masks.instances is not None:
-            instances = encode_png(resize_mask(masks.instances, height, width))
+            instances = encode_png(resize_mask(_cut(masks.instances, window, 0), height, width))
     record = Record(
         image=encoded,
         image_format=stored_format,
@@ -72,17 +97,48 @@ def convert(
         group=group,
         mask=None if mask is None else encode_png(mask),
         instances=instances,
-        objects=masks.objects if masks else None,
+        objects=_count_objects(masks, window) if masks else None,
         original_height=original_height,
         original_width=original_width,
-        crop=(0, 0, original_height, original_width),
+        crop=tuple(window),
+        slice_index=item.slice_index,
+        spacing_mm=raw.spacing_mm,
     )
-    return Converted(record, image, mask, masks.lost_pixels if masks else 0)
+    return Converted(record, image, mask, masks.lost_pixels if masks else 0, masks.warnings if masks else ())
 
 
-def class_names(layout: str, config: PreprocessConfig) -> list[str]:
-    """Returns the names of the classes, by mask value."""
-    return config.classes or SOURCES[layout].CLASSES
+def _check_unchanged(path: str, found: str, indexed: str | None) -> None:
+    if found != indexed:
+        raise ValueError(f"{path}: changed since it was indexed; preprocess again when nothing writes to the raw data")
+
+
+def _encode(image: np.ndarray, raw: RawImage, config: PreprocessConfig) -> tuple[bytes, str]:
+    """Returns (bytes, format) of a record's image."""
+    if config.coding == "raw":
+        return image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes(), "raw"
+    if config.coding == "jpeg":
+        return encode_jpeg(image, config.jpeg_quality), "jpeg"
+    # Encoding it again would lose detail, as PNG it would be larger.
+    if config.coding == "keep" and image is raw.pixels and raw.file and image_format(raw.file) == "jpeg":
+        return raw.file, "jpeg"
+    return encode_png(image), "png"
+
+
+def _ignore(masks: Masks) -> int:
+    return IGNORE_BIT if masks.classes.dtype == np.uint16 else IGNORE
+
+
+def _cut(pixels: np.ndarray, window: Window, fill: int) -> np.ndarray:
+    return pixels if window == (0, 0, *pixels.shape[:2]) else cut(pixels, window, fill)
+
+
+def _count_objects(masks: Masks, window: Window) -> int | None:
+    """Returns the number of annotated objects in the window; None where they cannot be told apart."""
+    if masks.objects is None or window == (0, 0, *masks.classes.shape):
+        return masks.objects
+    if masks.instances is None:
+        return None
+    return int(np.count_nonzero(np.unique(_cut(masks.instances, window, 0))))
 
 
 def _as_target(image: np.ndarray, target: Target) -> np.ndarray:

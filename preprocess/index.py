@@ -1,31 +1,43 @@
-"""Index: one row of facts per raw item. Looks at every image once; masks are hashed, not decoded.
+"""Index: one row of facts per example. Looks at every image once.
 
-The table's columns: key, group, image (path), mask (path), objects, split (of the raw directories), image_bytes,
-sha256 (of the image file), mask_hash (of the mask files), height, width, channels, depth, blank, perceptual_hash,
-error (why the item is of no use).
+Masks are hashed, not decoded; only where a choice asks which examples are empty are they read here too.
+
+The table's columns: key, group, image (path), mask (path), objects, foreground (annotated pixels), tile_foreground
+(of each tile), slice_index, geometry (JSON, of the volume), split (of the raw directories), image_bytes, sha256 (of
+the image file), mask_hash (of the mask files or the annotation), height, width, channels, depth, mean, contrast,
+clipped (see `imaging.codec.ImageFacts`), outlier (blank, uniform, clipped), perceptual_hash, error (why it is of no
+use).
 """
 
 import hashlib
+import inspect
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import cv2
+import numpy as np
 import pandas as pd
 
-from imaging.codec import examine_image
+from imaging.tiling import cut, tile_windows
 from preprocess.config import PreprocessConfig
 from preprocess.pipeline import Report, run_tasks
 from preprocess.raw import RawFiles
-from preprocess.sources import SOURCES
+from preprocess.sources import SOURCES, Source
 from preprocess.sources.item import Item
 from preprocess.storage import delete_files, list_files, read_file, write_file
 from records.files import join
+from records.schema import IGNORE, IGNORE_BIT
 
 INDEX_FILE = "index.parquet"
+
+UNIFORM_CONTRAST, CLIPPED_SHARE = 0.008, 0.5
+"""An image is flagged uniform below a contrast of 2 of 255 grey values, clipped when half of its pixels are at the
+lowest or the highest value."""
 
 _COLUMNS = {
     "key": "str",
@@ -33,6 +45,10 @@ _COLUMNS = {
     "image": "str",
     "mask": "str",
     "objects": "Int64",
+    "foreground": "Int64",
+    "tile_foreground": "object",
+    "slice_index": "Int64",
+    "geometry": "str",
     "split": "str",
     "image_bytes": "Int64",
     "sha256": "str",
@@ -41,7 +57,10 @@ _COLUMNS = {
     "width": "Int64",
     "channels": "Int64",
     "depth": "Int64",
-    "blank": "boolean",
+    "mean": "Float64",
+    "contrast": "Float64",
+    "clipped": "Float64",
+    "outlier": "str",
     "perceptual_hash": "str",
     "error": "str",
 }
@@ -61,9 +80,9 @@ class IndexTask:
 class IndexItemsFn(beam.DoFn):
     """Looks at the items of a task and leaves their rows as JSON."""
 
-    def __init__(self, files: RawFiles, folder: str, config: PreprocessConfig):
+    def __init__(self, layout: str, files: RawFiles, folder: str, config: PreprocessConfig):
         """Binds what every task needs."""
-        self._files, self._folder, self._config = files, folder, config
+        self._layout, self._files, self._folder, self._config = layout, files, folder, config
 
     def setup(self):
         """Leaves the cores to the other processes."""
@@ -72,45 +91,49 @@ class IndexItemsFn(beam.DoFn):
     def process(self, task: IndexTask):
         """Writes one file; yields nothing."""
         items = [Item(*values) for values in json.loads(read_file(join(self._folder, task.todo_file)))]
-        rows = [index_row(self._files, item, self._config) for item in items]
+        rows = [row for item in items for row in index_rows(self._layout, self._files, item, self._config)]
         write_file(join(self._folder, task.done_file), json.dumps(rows).encode())
 
 
-def index_row(files: RawFiles, item: Item, config: PreprocessConfig) -> dict[str, Any]:
-    """Returns the facts of one item; whatever is wrong with it stands under "error"."""
-    row = item._asdict() | {"group": _group(item.key, config.group_by)}
+def index_rows(layout: str, files: RawFiles, item: Item, config: PreprocessConfig) -> list[dict[str, Any]]:
+    """Returns the facts of one item's examples; whatever is wrong with it stands under "error" of its one row."""
+    base = {name: value for name, value in item._asdict().items() if name in _COLUMNS}
     if item.error or item.image is None:
-        return row
-    try:
-        data = files.read(item.image)
-        row |= {"image_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        row |= examine_image(data)._asdict()
-    except ValueError as error:
-        row["error"] = f"{item.image}: {error}"
-        return row
+        return [base]
     if item.mask is None and not config.unlabeled:
-        row["error"] = f"{item.image}: no mask found (--unlabeled makes records without masks)"
-    elif not config.unlabeled:
-        row["mask_hash"] = files.content_hash(item.mask)  # no mask is decoded here
-    return row
+        return [base | {"error": f"{item.image}: no mask found (--unlabeled makes records without masks)"}]
+    source = SOURCES[layout]
+    try:
+        rows = [base | facts for facts in source.examine(files, item, config)]
+        if not config.unlabeled:
+            for row in rows:
+                row["mask_hash"] = _mask_hash(files, item)
+                row.update(_count_foreground(source, files, item, row, config))
+    except ValueError as error:
+        return [base | {"error": str(error)}]
+    for row in rows:
+        row["outlier"] = _outlier(row)
+    return rows
 
 
 def make_index(
-    files: RawFiles, items: list[Item], folder: str, config: PreprocessConfig, report: Report
+    layout: str, files: RawFiles, items: list[Item], folder: str, config: PreprocessConfig, report: Report
 ) -> pd.DataFrame:
     """Returns the index of a raw dataset's items, ordered by key."""
     # Rows of an earlier, killed run may speak of files that have changed since.
     delete_files(folder, [name for name in list_files(folder) if re.fullmatch(r"index-\d{9}\.(todo|done)\.json", name)])
-    size = max(_ITEMS_PER_TASK, len(items) // _MOST_TASKS)
+    # A volume is as much work as a hundred images.
+    size = 1 if layout == "ct" else max(_ITEMS_PER_TASK, len(items) // _MOST_TASKS)
     tasks = []
     for start in range(0, len(items), size):
         part = items[start : start + size]
         tasks.append(IndexTask(len(part), f"index-{start:09d}.todo.json", f"index-{start:09d}.done.json"))
         write_file(join(folder, tasks[-1].todo_file), json.dumps(part).encode())
-    fn = IndexItemsFn(files, folder, config)
+    fn = IndexItemsFn(layout, files, folder, config)
     run_tasks(tasks, fn, "IndexItems", folder, config.workers, config.beam, report)
     rows = (json.loads(read_file(join(folder, task.done_file))) for task in tasks)
-    index = pd.concat([pd.DataFrame(part, columns=list(_COLUMNS)).astype(_COLUMNS) for part in rows])
+    pattern = re.compile(config.group_by) if config.group_by else None
+    index = pd.concat([_table(part, pattern) for part in rows])
     delete_files(folder, [name for task in tasks for name in (task.todo_file, task.done_file)])
     return index.sort_values("key", ignore_index=True)
 
@@ -121,10 +144,9 @@ def find_items(layout: str, files: RawFiles, config: PreprocessConfig) -> list[I
     Raises:
       ValueError: nothing was found, or two items have the same key.
     """
-    source = SOURCES[layout]
-    items = list(source.find_items(files, config))
+    items = list(SOURCES[layout].find_items(files, config))
     if not items:
-        expected = (source.__doc__ or "").strip().splitlines()[0]
+        expected = inspect.getmodule(SOURCES[layout].find_items).__doc__.strip().splitlines()[0]
         raise ValueError(f"{files.root}: found no images in the layout {layout!r} ({expected})")
     key, count = Counter(item.key for item in items).most_common(1)[0]
     if count > 1:
@@ -133,15 +155,82 @@ def find_items(layout: str, files: RawFiles, config: PreprocessConfig) -> list[I
     return items
 
 
-def _group(key: str, pattern: str | None) -> str:
-    match = pattern and re.search(pattern, key)
+def _table(rows: list[dict[str, Any]], pattern: re.Pattern | None) -> pd.DataFrame:
+    for row in rows:
+        row["group"] = _group(row.get("group") or row["key"], row["key"], pattern)
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+
+
+def _group(natural: str, key: str, pattern: re.Pattern | None) -> str:
+    match = pattern and pattern.search(key)
     if not match:
-        return key
+        return natural
     # A group that took no part in the match, or matched nothing, says nothing about the key.
-    return (match.group(1) if match.re.groups else match.group(0)) or key
+    return (match.group(1) if pattern.groups else match.group(0)) or natural
 
 
-def items_of(plan_rows: pd.DataFrame) -> list[tuple[Item, str]]:
-    """Returns (item, group) of each row of an index or a plan."""
-    columns = [plan_rows[name].astype(object).where(plan_rows[name].notna(), None) for name in Item._fields[:5]]
-    return [(Item(*values), group) for *values, group in zip(*columns, plan_rows["group"], strict=True)]
+def _mask_hash(files: RawFiles, item: Item) -> str:
+    if item.annotation is not None:
+        return hashlib.sha256(item.annotation.encode()).hexdigest()
+    return files.content_hash(item.mask)
+
+
+def _count_foreground(
+    source: Source, files: RawFiles, item: Item, row: dict[str, Any], config: PreprocessConfig
+) -> dict[str, Any]:
+    """Returns the columns foreground and tile_foreground, as far as they are known or asked for."""
+    if not (config.tile and config.needs_foreground):
+        if row.get("foreground") is not None:
+            return {}
+        if source.count_foreground:
+            return {"foreground": source.count_foreground(item, row["height"], row["width"], config)}
+        if item.objects is not None or not config.needs_foreground:
+            return {}
+    item = item._replace(slice_index=row.get("slice_index"))
+    mask = source.read_masks(files, item, row["height"], row["width"], config).classes
+    annotated = count_annotated(mask, source.is_overlapping(config))
+    if not config.tile:
+        return {"foreground": annotated}
+    windows = tile_windows(row["height"], row["width"], config.size, config.tile_overlap)
+    ignore = IGNORE_BIT if mask.dtype == np.uint16 else IGNORE
+    tiles = [count_annotated(cut(mask, window, ignore), source.is_overlapping(config)) for window in windows]
+    return {"foreground": annotated, "tile_foreground": tiles}
+
+
+def count_annotated(mask: np.ndarray, overlapping: bool) -> int:
+    """Returns how many pixels of a mask belong to a class other than the background; ignored pixels do not."""
+    if overlapping:
+        return int(np.count_nonzero((mask != 0) & (mask < IGNORE_BIT)))
+    return int(np.count_nonzero(mask) - np.count_nonzero(mask == IGNORE))
+
+
+def _outlier(row: dict[str, Any]) -> str | None:
+    if row.pop("blank", False):
+        return "blank"
+    if row.get("contrast") is not None and row["contrast"] < UNIFORM_CONTRAST:
+        return "uniform"
+    return "clipped" if (row.get("clipped") or 0) > CLIPPED_SHARE else None
+
+
+def planned_items(plan_rows: pd.DataFrame, annotations: dict[str, str]) -> Iterator[tuple[Item, dict[str, Any]]]:
+    """Yields (item, row) of each row of a plan.
+
+    Args:
+      plan_rows: of the plan.
+      annotations: path of the image -> annotation, where a table annotates the images.
+    """
+    rows = plan_rows.astype(object).where(plan_rows.notna(), None)
+    for row in rows.to_dict("records"):
+        crop = tuple(row[f"crop_{side}"] for side in ("y", "x", "height", "width"))
+        yield (
+            Item(
+                key=row["key"],
+                image=row["image"],
+                mask=row["mask"],
+                objects=row["objects"],
+                annotation=annotations.get(row["image"]),
+                slice_index=row["slice_index"],
+                crop=None if crop[0] is None else crop,
+            ),
+            row,
+        )

@@ -1,6 +1,7 @@
 """The job: index, plan, write, commit."""
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,21 +12,34 @@ import pandas as pd
 from preprocess.commit import (
     OFFSETS_FILE,
     REJECTED_FILE,
+    VOLUMES_FILE,
     check_rejects,
     commit,
     rejected_rows,
     write_rejected,
     write_table,
+    write_volumes,
 )
 from preprocess.config import PreprocessConfig
-from preprocess.convert import Target, class_names
+from preprocess.convert import Target
 from preprocess.index import INDEX_FILE, find_items, make_index
+from preprocess.lists import read_key_list, read_sample
 from preprocess.pipeline import run_tasks
-from preprocess.plan import PLAN_FILE, SPLITS, fingerprint, make_plan
+from preprocess.plan import PLAN_FILE, describe_plan, fingerprint, make_plan
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
 from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file
-from preprocess.write import ShardReport, WriteShardFn, by_work, finished_reports, shard_tasks
+from preprocess.totals import describe_totals
+from preprocess.write import (
+    ANNOTATIONS_FILE,
+    ShardReport,
+    ShardSettings,
+    WriteShardFn,
+    annotation_rows,
+    by_work,
+    finished_reports,
+    shard_tasks,
+)
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, read_info
 from records.shards import Shard
@@ -57,15 +71,18 @@ def preprocess(
     """
     if "://" not in folder and Path(raw).resolve() == Path(folder).resolve():
         raise ValueError(f"{folder}: expected a folder of its own for the records, found the raw data's")
-    files = open_raw(layout, raw)
+    keys, sample = read_key_list(config.splits.keys), read_sample(config.sample)
+    files = open_raw(layout, raw, config.unlabeled)
     items = find_items(layout, files, config)
+    classes = SOURCES[layout].class_names(files, config)
     make_folder(folder)
     with progress("index", len(items)) as report:
-        index = make_index(files, items, folder, config, report)
-    plan = make_plan(index, config)
-    tell(describe_plan(plan))
-    content = config.content(layout)
-    mark = fingerprint(plan, content)
+        index = make_index(layout, files, items, folder, config, report)
+    plan = make_plan(index, config, keys, sample)
+    for line in describe_plan(plan, config):
+        tell(line)
+    content = config.content(layout) | SOURCES[layout].file_settings(files, config)
+    mark = fingerprint(plan, content | {"classes": classes})
     held = _what_is_held(folder, mark)
     if held == "others" and not config.overwrite:
         raise ValueError(
@@ -79,44 +96,57 @@ def preprocess(
     _check_rejects(folder, plan, {}, config)
     if held:
         _clear(folder)
-    write_table(folder, INDEX_FILE, index)
+    write_volumes(folder, index)
+    write_table(folder, INDEX_FILE, index.drop(columns="geometry"))
     write_table(folder, PLAN_FILE, plan)
     if config.plan_only:
         tell(f"plan only: {join(folder, PLAN_FILE)} says what would be written")
         return None
 
-    target = _target(plan)
-    reports = _write(layout, files, plan, target, folder, config, mark, progress, tell)
+    annotations = {item.image: item.annotation for item in items if item.annotation is not None}
+    settings = ShardSettings(
+        layout=layout,
+        folder=folder,
+        target=_target(plan, config),
+        classes=classes,
+        overlapping=SOURCES[layout].is_overlapping(config),
+        annotated=bool(annotations),
+        fingerprint=mark,
+    )
+    if annotations:
+        write_table(folder, ANNOTATIONS_FILE, annotation_rows(plan, annotations))
+    del items, annotations
+    started = time.monotonic()
+    reports, made = _write(files, plan, settings, config, progress, tell)
+    for line in describe_totals(plan, reports, made, time.monotonic() - started):
+        tell(line)
     rejected = _check_rejects(folder, plan, reports, config)
     if rejected:
         tell(f"{rejected} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
-    classes = class_names(layout, config)
-    if config.classes and not config.unlabeled:
+    if config.classes and not config.unlabeled and not settings.overlapping:
         _check_classes(config.classes, reports)
-    return commit(folder, content, classes, target, not config.unlabeled, reports, rejected, mark)
+    return commit(content, settings, not config.unlabeled, reports, rejected)
 
 
 def _write(
-    layout: str,
     files: RawFiles,
     plan: pd.DataFrame,
-    target: Target,
-    folder: str,
+    settings: ShardSettings,
     config: PreprocessConfig,
-    mark: str,
     progress: Progress,
     tell: Callable[[str], None],
-) -> dict[Shard, ShardReport]:
-    """Makes the shards that are not finished; returns the reports of all."""
-    tasks = shard_tasks(plan, config.name or layout)
-    done = finished_reports(folder, tasks, mark)
+) -> tuple[dict[Shard, ShardReport], set[Shard]]:
+    """Makes the shards that are not finished; returns the reports of all, and which were made now."""
+    folder = settings.folder
+    tasks = shard_tasks(plan, config.name or settings.layout)
+    done = finished_reports(folder, tasks, settings.fingerprint)
     missing = [task for task in tasks if task.shard not in done]
     if done:
         tell(f"{len(done)} of {len(tasks)} shards are finished already, making the other {len(missing)}")
     with progress("write", sum(task.items for task in missing)) as report:
-        fn = WriteShardFn(layout, files, folder, target, config, mark)
+        fn = WriteShardFn(files, settings, config)
         run_tasks(by_work(missing, plan), fn, "WriteShards", folder, config.workers, config.beam, report)
-    reports = finished_reports(folder, tasks, mark)
+    reports = finished_reports(folder, tasks, settings.fingerprint)
     if len(reports) < len(tasks):
         raise ValueError(
             f"{folder}: expected {len(tasks)} finished shards, found {len(reports)} though the runner ended well; "
@@ -124,7 +154,7 @@ def _write(
         )
     ours = re.compile(r".*\.(tfrecord-\d+-of-\d+|json|parquet|csv)\.\d+-[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
     delete_files(folder, [name for name in list_files(folder) if ours.fullmatch(name)])
-    return reports
+    return reports, {task.shard for task in missing}
 
 
 def _check_rejects(folder: str, plan: pd.DataFrame, reports: dict[Shard, ShardReport], config: PreprocessConfig) -> int:
@@ -146,12 +176,14 @@ def _check_classes(classes: list[str], reports: dict[Shard, ShardReport]) -> Non
         )
 
 
-def open_raw(layout: str, raw: str) -> RawFiles:
+def open_raw(layout: str, raw: str, unlabeled: bool = False) -> RawFiles:
     """Returns the raw dataset's files; a directory that only holds the layout's zip stands for the zip.
 
     Raises:
       ValueError: there is neither a directory nor a zip.
     """
+    source = SOURCES[layout]
+    archive = source.unlabeled_archive if unlabeled else source.archive
     path = Path(raw)
     if path.is_dir():
         try:
@@ -159,27 +191,19 @@ def open_raw(layout: str, raw: str) -> RawFiles:
         except OSError as error:
             raise ValueError(f"{raw}: the directory cannot be read: {error.strerror}") from error
         zips = [entry for entry in entries if entry.suffix == ".zip"]
-        named = [entry for entry in zips if entry.name == SOURCES[layout].ARCHIVE]
+        named = [entry for entry in zips if entry.name == archive]
         if named or (len(zips) == 1 == len(entries)):
             return RawFiles(str((named or zips)[0]))
     return RawFiles(raw)
 
 
-def describe_plan(plan: pd.DataFrame) -> str:
-    """Returns one line: examples and shards of each split, and what is out."""
-    parts = []
-    for split in SPLITS:
-        rows = plan[plan["split"] == split]
-        shards = int(rows["shards"].iloc[0]) if len(rows) else 0
-        parts.append(f"{split} {len(rows)} ({shards} shard{'s' * (shards != 1)})")
-    out = [f"{status} {(plan['status'] == status).sum()}" for status in ("rejected", "dropped")]
-    return f"{'plan':<10} " + " · ".join(parts + [text for text in out if not text.endswith(" 0")])
-
-
-def _target(plan: pd.DataFrame) -> Target:
+def _target(plan: pd.DataFrame, config: PreprocessConfig) -> Target:
     """Returns the most channels and the widest dtype of what is in: nothing is lost."""
     rows = plan[plan["status"] == "in"]
-    return Target(int(rows["channels"].max()), f"uint{int(rows['depth'].max())}")
+    target = Target(int(rows["channels"].max()), f"uint{int(rows['depth'].max())}")
+    if config.coding == "jpeg" and target.dtype != "uint8":
+        raise ValueError("coding: JPEG holds 8 bits a pixel, the raw images have 16; choose png or raw")
+    return target
 
 
 def _what_is_held(folder: str, mark: str) -> Literal["these", "others"] | None:
@@ -197,7 +221,8 @@ def _clear(folder: str) -> None:
     if INFO_FILE in files:
         # First: what is left of the old records must not look whole.
         delete_files(folder, [INFO_FILE])
-    ours = {INDEX_FILE, PLAN_FILE, OFFSETS_FILE, FEATURES_FILE, DATASET_INFO_FILE} & files.keys()
+    tables = {INDEX_FILE, PLAN_FILE, OFFSETS_FILE, VOLUMES_FILE, ANNOTATIONS_FILE}
+    ours = (tables | {FEATURES_FILE, DATASET_INFO_FILE}) & files.keys()
     delete_files(folder, [*ours, *_reports(files), *(name for name in files if Shard.parse(name))])
 
 

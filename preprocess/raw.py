@@ -11,8 +11,11 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _LITTER = ("__MACOSX", "Thumbs.db")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -30,6 +33,8 @@ class RawFiles:
         self.root = root
         self._zip: zipfile.ZipFile | None = None
         self._children: dict[str, list[str]] | None = None
+        self._loaded: dict[Callable, tuple[str, Any]] = {}
+        self._checksums: dict[str, int] = {}
         path = Path(root)
         if path.is_dir():
             return
@@ -84,6 +89,27 @@ class RawFiles:
         Raises:
           ValueError: it cannot be read (permission, damaged or encrypted zip member).
         """
+        data = self._read(path)
+        self._checksums[path] = zlib.crc32(data)
+        return data
+
+    def load(self, path: str, decode: Callable[[bytes], T]) -> T:
+        """Returns `decode` of a file's bytes. The last file of each decoder stays in memory.
+
+        So a volume is decompressed once for all of its slices.
+
+        Raises:
+          ValueError: it cannot be read, or not be decoded; the message names the file.
+        """
+        if self._loaded.get(decode, ("", None))[0] != path:
+            self._loaded.pop(decode, None)  # two volumes at a time could be too many
+            try:
+                self._loaded[decode] = (path, decode(self.read(path)))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+        return self._loaded[decode][1]
+
+    def _read(self, path: str) -> bytes:
         try:
             if self._zip:
                 return self._zip.read(path)
@@ -101,12 +127,23 @@ class RawFiles:
 
         A zip knows its members' checksums, so nothing is read from it. What cannot be read counts as 0.
         """
-        sums = [(file.rpartition("/")[2], self._crc32(file)) for file in self.list_directory(path) or [path]]
+        return self._content_hash(path, self._crc32)
+
+    def content_hash_as_read(self, path: str) -> str:
+        """Returns the content hash with the bytes that `read` met since `forget_reads`, if it met the file."""
+        return self._content_hash(path, lambda file: self._checksums.get(file) or self._crc32(file))
+
+    def forget_reads(self) -> None:
+        """Forgets what was read, but for what `load` keeps."""
+        self._checksums = {path: self._checksums[path] for path, _ in self._loaded.values()}
+
+    def _content_hash(self, path: str, crc32: Callable[[str], int]) -> str:
+        sums = [(file.rpartition("/")[2], crc32(file)) for file in self.list_directory(path) or [path]]
         return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
     def _crc32(self, path: str) -> int:
         try:
-            return self._zip.getinfo(path).CRC if self._zip else zlib.crc32(self.read(path))
+            return self._zip.getinfo(path).CRC if self._zip else zlib.crc32(self._read(path))
         except (ValueError, KeyError):
             return 0
 

@@ -5,6 +5,7 @@ is a shard finished; a run that was killed makes the others.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,14 +15,18 @@ import numpy as np
 import pandas as pd
 
 from preprocess.config import PreprocessConfig
-from preprocess.convert import Converted, Target, class_names, convert
-from preprocess.index import items_of
+from preprocess.convert import Converted, Opened, Target, convert, open_item
+from preprocess.index import planned_items
 from preprocess.plan import PLAN_FILE
 from preprocess.raw import RawFiles
+from preprocess.sources.item import Item
 from preprocess.storage import atomic_file, list_files, open_file, read_file, write_file
 from records.files import join
-from records.schema import IGNORE, encode
+from records.schema import count_classes, encode
 from records.shards import Shard, frame
+
+ANNOTATIONS_FILE = "annotations.parquet"
+"""What the layout's table says of each image of each shard; gone when the records are finished."""
 
 _COUNT_BINS = 16
 
@@ -47,7 +52,8 @@ class ShardReport:
     """What is known of a finished shard; the content of `<shard>.json`.
 
     offsets: byte offset of each record's frame; keys: of each record. channel_sums, channel_squares: of all pixels.
-    The rest as in `records.info.SplitInfo`. rejected: [key, reason] of items that turned out bad.
+    The rest as in `records.info.SplitInfo`. rejected: [key, reason] of items that turned out bad. warnings: what was
+    mended on reading raw files -> how many times.
     """
 
     fingerprint: str
@@ -65,10 +71,11 @@ class ShardReport:
     lost_pixels: int = 0
     sizes: list[list[int]] = field(default_factory=list)
     rejected: list[list[str]] = field(default_factory=list)
+    warnings: dict[str, int] = field(default_factory=dict)
 
-    def add(self, converted: Converted, offset: int) -> None:
+    def add(self, converted: Converted, offset: int, overlapping: bool) -> None:
         """Counts one record."""
-        record, image, mask, lost_pixels = converted
+        record, image, mask, lost_pixels, warnings = converted
         self.keys.append(record.source_id)
         self.offsets.append(offset)
         self.lost_pixels += lost_pixels
@@ -79,24 +86,41 @@ class ShardReport:
         self.pixels += pixels
         self.channel_sums = _add(self.channel_sums, mean * pixels)
         self.channel_squares = _add(self.channel_squares, (deviation**2 + mean**2) * pixels)
+        for warning in warnings:
+            self.warnings[warning] = self.warnings.get(warning, 0) + 1
         if mask is not None:
-            counts = np.bincount(mask.ravel(), minlength=256)
-            self.ignored_pixels += int(counts[IGNORE])
-            self.class_pixels = _add(self.class_pixels, counts[: len(self.class_pixels)])
-            self.class_examples = _add(self.class_examples, counts[: len(self.class_examples)] > 0)
+            counts, ignored = count_classes(mask, len(self.class_pixels), overlapping)
+            self.ignored_pixels += ignored
+            self.class_pixels = _add(self.class_pixels, counts)
+            self.class_examples = _add(self.class_examples, counts > 0)
         if record.objects is not None:
             self.object_counts[min(record.objects.bit_length(), _COUNT_BINS - 1)] += 1
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What the making of every shard of a dataset needs.
+
+    layout: key of `SOURCES`. folder: of the records. target: what every image becomes. classes: names by mask value.
+    overlapping: whether masks are bit fields. annotated: whether there is an `ANNOTATIONS_FILE`. fingerprint: of the
+    records.
+    """
+
+    layout: str
+    folder: str
+    target: Target
+    classes: list[str]
+    overlapping: bool
+    annotated: bool
+    fingerprint: str
 
 
 class WriteShardFn(beam.DoFn):
     """Writes the shard of a task and then its report."""
 
-    def __init__(
-        self, layout: str, files: RawFiles, folder: str, target: Target, config: PreprocessConfig, fingerprint: str
-    ):
+    def __init__(self, files: RawFiles, settings: ShardSettings, config: PreprocessConfig):
         """Binds what every task needs."""
-        self._layout, self._files, self._folder = layout, files, folder
-        self._target, self._config, self._fingerprint = target, config, fingerprint
+        self._files, self._settings, self._config = files, settings, config
 
     def setup(self):
         """Leaves the cores to the other processes."""
@@ -104,19 +128,34 @@ class WriteShardFn(beam.DoFn):
 
     def process(self, task: ShardTask):
         """Writes two files; yields nothing."""
-        classes = class_names(self._layout, self._config)
-        report = ShardReport(self._fingerprint, class_pixels=[0] * len(classes), class_examples=[0] * len(classes))
-        with atomic_file(join(self._folder, task.shard.name)) as file:
-            for item, group in items_of(_planned_rows(self._folder, task.shard)):
-                try:
-                    converted = convert(self._layout, self._files, item, group, self._target, self._config)
-                except ValueError as error:
-                    report.rejected.append([item.key, str(error)])
+        settings = self._settings
+        zeros = [0] * len(settings.classes)
+        report = ShardReport(settings.fingerprint, class_pixels=zeros, class_examples=zeros)
+        with atomic_file(join(settings.folder, task.shard.name)) as file:
+            for item, group, opened in self._open_items(task.shard):
+                if isinstance(opened, ValueError):
+                    report.rejected.append([item.key, str(opened)])
                     continue
-                report.add(converted, offset=file.bytes)
+                converted = convert(opened, item, group, settings.target, self._config)
+                report.add(converted, file.bytes, settings.overlapping)
                 file.write(frame(encode(converted.record)))
             report.bytes, report.crc32c = file.bytes, f"{file.crc32c:08x}"
-        write_file(join(self._folder, task.done_file), json.dumps(asdict(report)).encode())
+        write_file(join(settings.folder, task.done_file), json.dumps(asdict(report)).encode())
+
+    def _open_items(self, shard: Shard) -> Iterator[tuple[Item, str, Opened | ValueError]]:
+        """Yields (item, group, what it holds or why it is bad); tiles of one image, which are neighbours, share it."""
+        place = opened = None
+        rows = _rows_of_shard(self._settings.folder, PLAN_FILE, shard)
+        annotations = _annotations(self._settings.folder, shard) if self._settings.annotated else {}
+        for item, row in planned_items(rows, annotations):
+            if place != (item.image, item.slice_index):
+                place = (item.image, item.slice_index)
+                hashes = (row["sha256"], row["mask_hash"])
+                try:
+                    opened = open_item(self._settings.layout, self._files, item, *hashes, self._config)
+                except ValueError as error:
+                    opened = error
+            yield item, row["group"], opened
 
 
 def shard_tasks(plan: pd.DataFrame, name: str) -> list[ShardTask]:
@@ -138,11 +177,25 @@ def by_work(tasks: list[ShardTask], plan: pd.DataFrame) -> list[ShardTask]:
     return sorted(tasks, key=lambda task: (-work[task.shard.split, task.shard.index], task.shard.name))
 
 
-def _planned_rows(folder: str, shard: Shard) -> pd.DataFrame:
-    rows = [("split", "==", shard.split), ("shard", "==", shard.index)]
-    columns = ["key", "group", "image", "mask", "objects", "split"]
-    with open_file(join(folder, PLAN_FILE)) as file:
-        return pd.read_parquet(file, columns=columns, filters=rows)
+def annotation_rows(plan: pd.DataFrame, annotations: dict[str, str]) -> pd.DataFrame:
+    """Returns the table of `ANNOTATIONS_FILE`: split, shard, image, annotation; each image once in a shard.
+
+    Args:
+      plan: as `make_plan` returns it.
+      annotations: path of the image -> annotation.
+    """
+    rows = plan.loc[plan["status"] == "in", ["split", "shard", "image"]].drop_duplicates()
+    return rows.assign(annotation=rows["image"].map(annotations))
+
+
+def _annotations(folder: str, shard: Shard) -> dict[str, str]:
+    rows = _rows_of_shard(folder, ANNOTATIONS_FILE, shard)
+    return dict(zip(rows["image"], rows["annotation"], strict=True))
+
+
+def _rows_of_shard(folder: str, name: str, shard: Shard) -> pd.DataFrame:
+    with open_file(join(folder, name)) as file:
+        return pd.read_parquet(file, filters=[("split", "==", shard.split), ("shard", "==", shard.index)])
 
 
 def finished_reports(folder: str, tasks: list[ShardTask], fingerprint: str) -> dict[Shard, ShardReport]:

@@ -5,6 +5,7 @@ It is written last. A folder without it is unfinished, and `read_info` says so; 
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from records.files import file_size, join, open_file
 from records.shards import Shard
 
 INFO_FILE = "info.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class SplitInfo:
       shard_lengths: number of records of each shard.
       shard_bytes: length of each shard file.
       shard_crc32c: CRC32C of each shard file, eight hex digits.
-      class_pixels: pixels of each class; all zero where unlabelled.
-      ignored_pixels: pixels labelled 255.
+      class_pixels: pixels of each class, without ignored ones; all zero where unlabelled.
+      ignored_pixels: pixels labelled 255 or, where classes overlap, with bit 15.
       class_examples: examples that hold at least one pixel of each class.
       object_counts: how many examples have 0, 1, 2-3, 4-7, ... objects (bin k holds counts of k bits).
       lost_pixels: pixels of object masks hidden beneath other objects.
@@ -45,22 +46,37 @@ class SplitInfo:
         return sum(self.shard_lengths)
 
 
+def scored_classes(classes: list[str], overlapping: bool) -> list[int]:
+    """Returns the indices of the classes that scores are about: all but the background.
+
+    Of two classes the first is the background whatever its name, as the model then has one output. Overlapping classes
+    have no background.
+    """
+    background = not overlapping and (len(classes) == 2 or classes[0] == "background")
+    return list(range(int(background), len(classes)))
+
+
 @dataclass(frozen=True)
 class RecordsInfo:
     """Everything a reader needs to know of a records folder.
 
     Attributes:
       name: of the dataset; the shards' file names begin with it.
-      classes: class names; the index of a name is its value in masks.
+      classes: class names; the index of a name is its value in masks, or its bit.
+      overlapping: whether masks are bit fields: classes may overlap; there is no background class then, bit k is
+        classes[k].
       labeled: whether the records have masks.
       instances: whether they have instance maps.
       height, width: of every image, or None where images differ.
       channels: 1 or 3, of every image.
       dtype: "uint8" or "uint16", of every image's pixels.
-      intensity: "offset", "slope" and "unit": value = slope * stored + offset.
-      mean, std: per channel, of the training split's stored pixels (of all where it is empty).
-      splits: by name.
+      coding: "image" (PNG or JPEG files) or "raw" (pixels), of every image.
+      intensity: "offset", "slope" and "unit" ("HU" or "stored value"): value = slope * stored + offset; "transform"
+        ("none", "stretch", "equalize" or "clahe"): what was done to the stored pixels.
+      mean, std: per channel, of the stored pixels of the training split or of the folds (of all where these are empty).
+      splits: by name: train, val and test, or fold0, fold1, ... and test.
       rejected: number of raw items left out because they were bad (see rejected.csv).
+      warnings: what was mended on reading raw files, and how many times.
       config: the settings that decide the bytes.
       fingerprint: SHA-256 of config, raw content and order; the same for the same records.
       versions: of what wrote them.
@@ -68,17 +84,20 @@ class RecordsInfo:
 
     name: str
     classes: list[str]
+    overlapping: bool
     labeled: bool
     instances: bool
     height: int | None
     width: int | None
     channels: int
     dtype: str
+    coding: str
     intensity: dict[str, Any]
     mean: list[float]
     std: list[float]
     splits: dict[str, SplitInfo]
     rejected: int
+    warnings: dict[str, int]
     config: dict[str, Any]
     fingerprint: str
     versions: dict[str, str]
@@ -86,12 +105,20 @@ class RecordsInfo:
 
     @property
     def scored_classes(self) -> list[int]:
-        """Indices of the classes that scores are about: all but the background.
+        """Indices of the classes that scores are about, see the function of this name."""
+        return scored_classes(self.classes, self.overlapping)
 
-        Of two classes the first is the background whatever its name, as the model then has one output.
-        """
-        first = 1 if len(self.classes) == 2 or self.classes[0] == "background" else 0
-        return list(range(first, len(self.classes)))
+    @property
+    def folds(self) -> list[str]:
+        """Names of the splits that are folds, in order; none where there is a training split instead."""
+        return sorted((name for name in self.splits if re.fullmatch(r"fold\d+", name)), key=lambda name: int(name[4:]))
+
+    def stored_window(self, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Returns the stored pixels that mean the window's values (HU for CT); they need not be whole."""
+        if window is None:
+            return None
+        low, high = ((value - self.intensity["offset"]) / self.intensity["slope"] for value in window)
+        return low, high
 
     def shards(self, split: str) -> list[Shard]:
         """Returns the shards of a split.

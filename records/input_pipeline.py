@@ -6,7 +6,7 @@ Batches hold integer pixels; augmentation and normalisation happen on the accele
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -18,32 +18,59 @@ from records.schema import parse
 _INTERLEAVED_SHARDS = 16
 
 
+def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str]:
+    """Returns (names of the splits to train on, name of the split to validate on).
+
+    Args:
+      info: of the records.
+      fold: to validate on; None where the records have a training and a validation split.
+
+    Raises:
+      ValueError: the records have folds and none is chosen, or the other way round, or there is no such fold.
+    """
+    folds = info.folds
+    if not folds and fold is None:
+        return ["train"], "val"
+    if not folds:
+        raise ValueError(
+            f"input.fold: expected records made with folds, found the splits {', '.join(info.splits)}; "
+            "leave --input.fold out, or preprocess with --splits.folds"
+        )
+    if fold is None:
+        raise ValueError(f"expected a fold to validate on, found {len(folds)} to choose from; choose with --input.fold")
+    validation = f"fold{fold}"
+    if validation not in folds:
+        raise ValueError(f"input.fold: expected 0 to {len(folds) - 1}, found {fold}; the records have no such fold")
+    # Few groups in many folds leave some empty.
+    return [name for name in folds if name != validation and info.splits[name].num_examples], validation
+
+
 def train_batches(
     folder: str,
     info: RecordsInfo,
     batch_size: int,
     seed: int,
     config: InputConfig,
-    split: str = "train",
+    splits: Sequence[str] = ("train",),
     start_epoch: int = 0,
     start_step: int = 0,
 ) -> tf.data.Dataset:
     """Returns endless training batches from (start_epoch, start_step) on.
 
-    Every epoch has `steps_per_epoch` batches; what is left of its permutation is dropped.
+    Every epoch has `steps_per_epoch` batches of all the splits' examples; what is left of its permutation is dropped.
 
     Returns:
-      A dataset of dicts: "image" uint8 or uint16 [batch, height, width, channels], "mask" uint8
-      [batch, height, width], "source_id" and "group" string [batch].
+      A dataset of dicts: "image" uint8 or uint16 [batch, height, width, channels], "mask" uint8 (uint16 where classes
+      overlap) [batch, height, width], "source_id" and "group" string [batch].
 
     Raises:
-      ValueError: the split has fewer examples than a batch, or images of several sizes.
+      ValueError: the splits have fewer examples than a batch, or images of several sizes.
     """
-    steps = steps_per_epoch(info, batch_size, split)
-    paths = [join(folder, shard.name) for shard in info.shards(split)]
-    size = info.splits[split]
-    record_bytes = sum(size.shard_bytes) / size.num_examples
-    buffer = max(1, min(size.num_examples, int(config.shuffle_mib * 2**20 / record_bytes)))
+    steps = steps_per_epoch(info, batch_size, splits)
+    paths = [join(folder, shard.name) for split in splits for shard in info.shards(split)]
+    examples = sum(info.splits[split].num_examples for split in splits)
+    record_bytes = sum(sum(info.splits[split].shard_bytes) for split in splits) / examples
+    buffer = max(1, min(examples, int(config.shuffle_mib * 2**20 / record_bytes)))
 
     def epoch_records(epoch):
         # Of this function's graph alone: the order must not depend on the program's global seed.
@@ -59,8 +86,8 @@ def train_batches(
     records = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch_records)
     # Skipped before decoding, so resuming costs only the reading.
     records = records.skip(start_step * batch_size)
-    examples = records.map(_parser(info), _threads(config), deterministic=True)
-    batches = examples.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
+    parsed = records.map(_parser(info), _threads(config), deterministic=True)
+    batches = parsed.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
     return batches.with_options(_options())
 
 
@@ -101,21 +128,22 @@ def explain_damage(folder: str) -> Iterator[None]:
         ) from error
 
 
-def steps_per_epoch(info: RecordsInfo, batch_size: int, split: str = "train") -> int:
-    """Returns the number of full batches of an epoch.
+def steps_per_epoch(info: RecordsInfo, batch_size: int, splits: Sequence[str] = ("train",)) -> int:
+    """Returns the number of full batches of an epoch over these splits.
 
     Raises:
       ValueError: there is not even one, or the images cannot be batched.
     """
     _check_uniform(info)
-    info.shards(split)
-    steps = info.splits[split].num_examples // batch_size
-    if not steps:
+    for split in splits:
+        info.shards(split)
+    examples = sum(info.splits[split].num_examples for split in splits)
+    if examples < batch_size:
         raise ValueError(
-            f"expected at least one batch of {batch_size} in split {split!r}, found "
-            f"{info.splits[split].num_examples} examples; choose a smaller --global_batch_size"
+            f"expected at least one batch of {batch_size} in split {', '.join(map(repr, splits))}, found "
+            f"{examples} examples; choose a smaller --global_batch_size"
         )
-    return steps
+    return examples // batch_size
 
 
 def _check_uniform(info: RecordsInfo) -> None:
@@ -127,7 +155,14 @@ def _check_uniform(info: RecordsInfo) -> None:
 
 def _parser(info: RecordsInfo):
     def parse_one(serialized):
-        example = parse(serialized, channels=info.channels, dtype=info.dtype, labeled=info.labeled)
+        example = parse(
+            serialized,
+            channels=info.channels,
+            dtype=info.dtype,
+            labeled=info.labeled,
+            overlapping=info.overlapping,
+            raw=info.coding == "raw",
+        )
         example["image"].set_shape([info.height, info.width, info.channels])
         if info.labeled:
             example["mask"].set_shape([info.height, info.width])

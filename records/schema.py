@@ -5,15 +5,20 @@ project spells one. `FEATURES` is the single specification: encode, decode and t
 are made from it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from imaging.codec import decode_image
 from records.example import Example
 
 IGNORE = 255
 """Value of a class mask where nothing is known: such pixels count in no loss and no score."""
+
+IGNORE_BIT = 1 << 15
+"""The same for masks of overlapping classes, whose bits 0 to 14 are classes."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +46,30 @@ FEATURES: dict[str, Feature] = {
     "image/original/height": Feature("int64"),
     "image/original/width": Feature("int64"),
     "image/crop": Feature("int64", (4,)),
+    "image/slice_index": Feature("int64", optional=True),
+    "image/spacing_mm": Feature("float", (3,), optional=True),
 }
 
 
 @dataclass(frozen=True)
 class Record:
-    """One example before encoding. `encoded` things are whole image files.
+    """One example before encoding. `encoded` things are whole image files, but for raw pixels.
 
     Attributes:
-      image: PNG or JPEG file of `height` x `width` pixels, `channels` 1 or 3.
-      image_format: "png" or "jpeg".
+      image: PNG or JPEG file of `height` x `width` pixels, `channels` 1 or 3; or the pixels themselves, C order
+        [height, width, channels], uint8 or little-endian uint16.
+      image_format: "png", "jpeg" or "raw".
       source_id: unique key.
       filename: path of the raw image, relative to the dataset's root.
       group: examples of one group are never divided between splits.
-      mask: PNG of class indices (uint8, 255 = ignore), or None where unlabelled.
+      mask: PNG of class indices (uint8, 255 = ignore) or, where classes overlap, of bit fields (uint16: bit k is
+        class k, bit 15 = ignore); None where unlabelled.
       instances: PNG of object numbers (uint16, 0 = none), or None where not known.
       objects: number of annotated objects, or None where not known.
       original_height, original_width: of the raw image.
       crop: (y, x, height, width) of the raw image that this example shows.
+      slice_index: of the slice in its raw volume, or None where the raw image is no volume.
+      spacing_mm: millimetres between rows, columns and slices of the raw volume (stored as float32), or None.
     """
 
     image: bytes
@@ -75,6 +86,8 @@ class Record:
     original_height: int
     original_width: int
     crop: tuple[int, int, int, int]
+    slice_index: int | None = None
+    spacing_mm: tuple[float, float, float] | None = None
 
 
 def encode(record: Record) -> bytes:
@@ -95,6 +108,8 @@ def encode(record: Record) -> bytes:
         "image/original/height": record.original_height,
         "image/original/width": record.original_width,
         "image/crop": record.crop,
+        "image/slice_index": record.slice_index,
+        "image/spacing_mm": record.spacing_mm,
     }
     example = Example()
     for key, feature in FEATURES.items():
@@ -147,10 +162,64 @@ def decode(serialized: bytes) -> Record:
         original_height=values["image/original/height"],
         original_width=values["image/original/width"],
         crop=values["image/crop"],
+        slice_index=values["image/slice_index"],
+        spacing_mm=values["image/spacing_mm"],
     )
 
 
-def parse(serialized, *, channels: int, dtype: str, labeled: bool):
+def decode_pixels(record: Record, dtype: str) -> np.ndarray:
+    """Returns the pixels of a record's image, [height, width, channels].
+
+    Args:
+      record: image file or raw pixels.
+      dtype: "uint8" or "uint16", of raw pixels (`RecordsInfo.dtype`); image files know theirs.
+
+    Raises:
+      ValueError: the image file is damaged, or the raw pixels are too few or too many.
+    """
+    if record.image_format != "raw":
+        return decode_image(record.image)
+    shape = (record.height, record.width, record.channels)
+    stored = np.dtype(dtype).newbyteorder("<")
+    expected = int(np.prod(shape)) * stored.itemsize
+    if len(record.image) != expected:
+        raise ValueError(
+            f"image/encoded: expected {expected} bytes of raw {dtype}{list(shape)}, found {len(record.image)}"
+        )
+    return np.frombuffer(record.image, stored).astype(dtype, copy=False).reshape(shape)
+
+
+def class_areas(mask: np.ndarray, classes: Sequence[int], overlapping: bool) -> np.ndarray:
+    """Returns where a mask holds each of the classes, bool [classes, ...]; ignored pixels hold none.
+
+    Args:
+      mask: [...], uint8 class indices or, if overlapping, uint16 bit fields.
+      classes: indices of classes.
+      overlapping: which of the two.
+    """
+    numbers = np.array(classes, mask.dtype).reshape(-1, *[1] * mask.ndim)
+    if overlapping:
+        return (mask >> numbers & 1).astype(bool) & (mask < IGNORE_BIT)
+    return mask == numbers
+
+
+def count_classes(mask: np.ndarray, num_classes: int, overlapping: bool) -> tuple[np.ndarray, int]:
+    """Returns (pixels of each class, int64 [classes]; ignored pixels) of one mask, as `SplitInfo` counts them.
+
+    Args:
+      mask: [height, width], uint8 class indices or, if overlapping, uint16 bit fields.
+      num_classes: of the records.
+      overlapping: which of the two.
+    """
+    counts = np.bincount(mask.ravel(), minlength=2 * IGNORE_BIT if overlapping else IGNORE + 1)
+    if not overlapping:
+        return counts[:num_classes], int(counts[IGNORE])
+    values = np.flatnonzero(counts[:IGNORE_BIT])
+    pixels = [counts[values[values >> number & 1 == 1]].sum() for number in range(num_classes)]
+    return np.array(pixels, np.int64), int(counts[IGNORE_BIT:].sum())
+
+
+def parse(serialized, *, channels: int, dtype: str, labeled: bool, overlapping: bool = False, raw: bool = False):
     """Decodes one example inside a tf.data pipeline.
 
     Args:
@@ -158,16 +227,24 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
       channels: of every image of the records (`RecordsInfo.channels`).
       dtype: "uint8" or "uint16", likewise.
       labeled: whether the records have masks.
+      overlapping: whether these are bit fields.
+      raw: whether images are raw pixels.
 
     Returns:
-      dict: "image" dtype [height, width, channels]; "mask" uint8 [height, width], if labeled; "source_id" and
-      "group" string [].
+      dict: "image" dtype [height, width, channels]; "mask" uint8 (uint16 if overlapping) [height, width], if labeled;
+      "source_id" and "group" string [].
     """
     import tensorflow as tf  # those who only write records need none of it
 
-    keys = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
-    features = tf.io.parse_single_example(serialized, {key: tf.io.FixedLenFeature([], tf.string) for key in keys})
-    if dtype == "uint8":
+    texts = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
+    numbers = ["image/height", "image/width"] * raw
+    wanted = {key: tf.io.FixedLenFeature([], tf.string) for key in texts}
+    wanted |= {key: tf.io.FixedLenFeature([], tf.int64) for key in numbers}
+    features = tf.io.parse_single_example(serialized, wanted)
+    if raw:
+        pixels = tf.io.decode_raw(features["image/encoded"], tf.dtypes.as_dtype(dtype), little_endian=True)
+        image = tf.reshape(pixels, tf.stack([*(features[key] for key in numbers), channels]))
+    elif dtype == "uint8":
         # One kernel for both formats: decode_jpeg reads PNG too. The accurate transform gives OpenCV's very pixels.
         image = tf.io.decode_jpeg(features["image/encoded"], channels=channels, dct_method="INTEGER_ACCURATE")
     else:
@@ -175,6 +252,7 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool):
     image.set_shape([None, None, channels])
     example = {"image": image, "source_id": features["image/source_id"], "group": features["image/group"]}
     if labeled:
-        mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1)
+        mask_dtype = tf.uint16 if overlapping else tf.uint8
+        mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1, dtype=mask_dtype)
         example["mask"] = tf.squeeze(mask, -1)
     return example

@@ -13,7 +13,13 @@ def info_tables(info: RecordsInfo, folder: str) -> Group:
     """Returns splits, class shares and a histogram of object counts, to be printed."""
     size = "native sizes" if info.height is None else f"{info.height}x{info.width}"
     channels = {1: "grey", 3: "RGB"}[info.channels]
-    head = Text(f"{folder}: {info.name}, {size} {info.dtype} {channels}, fingerprint {info.fingerprint[:12]}\n")
+    raw = "raw " if info.coding == "raw" else ""
+    classes = ", overlapping classes" if info.overlapping else ""
+    folds = f", {len(info.folds)} folds" if info.folds else ""
+    head = Text(
+        f"{folder}: {info.name}, {size} {raw}{info.dtype} {channels}{classes}{folds}, "
+        f"fingerprint {info.fingerprint[:12]}\n"
+    )
     splits = Table(title="splits", title_justify="left")
     for heading in ("split", "examples", "shards", "MiB"):
         splits.add_column(heading, justify="left" if heading == "split" else "right")
@@ -27,13 +33,14 @@ def info_tables(info: RecordsInfo, folder: str) -> Group:
         parts.append(_object_histogram(info))
     if info.rejected:
         parts.append(Text(f"{info.rejected} bad raw items were left out, see rejected.csv"))
+    parts += [Text(f"mended on reading, {count} times: {warning}") for warning, count in info.warnings.items()]
     return Group(*parts)
 
 
 def _class_table(info: RecordsInfo) -> Table:
-    table = Table(
-        title="classes: share of the labelled pixels, and of the examples that hold the class", title_justify="left"
-    )
+    # Overlapping classes leave pixels that are labelled as no class, and others that are labelled as several.
+    whole = "sum of all classes' pixels" if info.overlapping else "labelled pixels"
+    table = Table(title=f"classes: share of the {whole}, and of the examples that hold the class", title_justify="left")
     table.add_column("class")
     names = [name for name, split in info.splits.items() if split.num_examples]
     for name in names:

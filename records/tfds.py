@@ -56,9 +56,11 @@ def dataset_info_json(info: RecordsInfo) -> str:
 def _feature(key: str, info: RecordsInfo) -> dict[str, Any]:
     images = {
         "image/encoded": (info.channels, info.dtype),
-        "image/segmentation/class/encoded": (1, "uint8"),
+        "image/segmentation/class/encoded": (1, "uint16" if info.overlapping else "uint8"),
         "image/segmentation/instance/encoded": (1, "uint16"),
     }
+    if info.coding == "raw":
+        del images["image/encoded"]  # no image file: TensorFlow Datasets hands the bytes on as they are
     if key in images:
         channels, dtype = images[key]
         shape = {"dimensions": ["-1", "-1", str(channels)]}

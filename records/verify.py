@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import google_crc32c
 import numpy as np
 
-from imaging.codec import decode_image, decode_mask
+from imaging.codec import decode_mask
 from records.files import join, open_file
 from records.info import RecordsInfo, SplitInfo
-from records.schema import IGNORE, Record, decode
+from records.schema import IGNORE, IGNORE_BIT, Record, count_classes, decode, decode_pixels
 from records.shards import read_shard
 
 _BLOCK = 2**20
@@ -30,7 +30,8 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
     for split, split_info in info.splits.items():
         if not split_info.num_examples:
             continue
-        pixels, examples = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        pixels, examples = np.zeros(len(info.classes), np.int64), np.zeros(len(info.classes), np.int64)
+        ignored = 0
         objects = [0] * len(split_info.object_counts)
         faults = 0
         for number, shard in enumerate(info.shards(split)):
@@ -44,13 +45,14 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
                     where = f"{path}: record {count - 1}"
                     try:
                         record = decode(serialized)
-                        counts = _check_record(record, info)
+                        counts, unknown = _check_record(record, info)
                     except ValueError as error:
                         faults += 1
                         yield f"{where}: {error}"
                         continue
                     pixels += counts
                     examples += counts > 0
+                    ignored += unknown
                     if record.objects is not None:
                         objects[min(record.objects.bit_length(), len(objects) - 1)] += 1
                     if record.source_id in keys:
@@ -66,7 +68,13 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
             done += split_info.shard_lengths[number]
             report(done)
         if not faults:
-            yield from _check_totals(split, split_info, info, pixels, examples, objects)
+            found = {
+                "class_pixels": pixels.tolist(),
+                "ignored_pixels": ignored,
+                "class_examples": examples.tolist(),
+                "object_counts": objects,
+            }
+            yield from _check_totals(split, split_info, found)
 
 
 def _check_file(path: str, expected: str) -> str | None:
@@ -77,9 +85,11 @@ def _check_file(path: str, expected: str) -> str | None:
     return None if f"{crc:08x}" == expected else f"{path}: expected CRC32C {expected}, found {crc:08x}"
 
 
-def _check_record(record: Record, info: RecordsInfo) -> np.ndarray:
-    """Returns how many mask pixels have each value, int64 [256]. Raises ValueError for what is wrong."""
-    image = decode_image(record.image)
+def _check_record(record: Record, info: RecordsInfo) -> tuple[np.ndarray, int]:
+    """Returns (pixels of each class, int64 [classes]; ignored pixels). Raises ValueError for what is wrong."""
+    if (record.image_format == "raw") != (info.coding == "raw"):
+        raise ValueError(f"expected an image coded as {info.coding!r}, found the format {record.image_format!r}")
+    image = decode_pixels(record, info.dtype)
     said = (record.height, record.width, record.channels)
     if image.shape != said:
         raise ValueError(f"its image is {image.shape}, its keys say {said}")
@@ -89,19 +99,13 @@ def _check_record(record: Record, info: RecordsInfo) -> np.ndarray:
         raise ValueError(f"expected {info.height}x{info.width}, found {record.height}x{record.width}")
     if (record.mask is not None) != info.labeled:
         raise ValueError(f"expected {'a' if info.labeled else 'no'} mask")
-    counts = np.zeros(256, np.int64)
+    counts, ignored = np.zeros(len(info.classes), np.int64), 0
     if record.mask is not None:
         mask = decode_mask(record.mask)
         if mask.shape != image.shape[:2]:
             raise ValueError(f"its mask is {mask.shape}, its image {image.shape[:2]}")
-        if mask.dtype != np.uint8:
-            raise ValueError(f"expected a mask of uint8, found {mask.dtype}")
-        counts = np.bincount(mask.ravel(), minlength=256)
-        strange = [value for value in np.flatnonzero(counts).tolist() if value >= len(info.classes) and value != IGNORE]
-        if strange:
-            raise ValueError(
-                f"its mask holds {strange}; the classes are 0 to {len(info.classes) - 1}, {IGNORE} = ignore"
-            )
+        _check_labels(mask, info)
+        counts, ignored = count_classes(mask, len(info.classes), info.overlapping)
     if info.instances and record.instances is None:
         raise ValueError("expected an instance map")
     if record.instances is not None:
@@ -110,18 +114,24 @@ def _check_record(record: Record, info: RecordsInfo) -> np.ndarray:
             raise ValueError(
                 f"its instance map is {instances.dtype}{instances.shape}, expected uint16{image.shape[:2]}"
             )
-    return counts
+    return counts, ignored
 
 
-def _check_totals(
-    split: str, expected: SplitInfo, info: RecordsInfo, pixels: np.ndarray, examples: np.ndarray, objects: list[int]
-) -> Iterator[str]:
-    found = {
-        "class_pixels": pixels[: len(info.classes)].tolist(),
-        "ignored_pixels": int(pixels[IGNORE]),
-        "class_examples": examples[: len(info.classes)].tolist(),
-        "object_counts": objects,
-    }
+def _check_labels(mask: np.ndarray, info: RecordsInfo) -> None:
+    """Raises ValueError for a mask whose dtype or values are none of these records'."""
+    dtype = "uint16" if info.overlapping else "uint8"
+    if mask.dtype != dtype:
+        raise ValueError(f"expected a mask of {dtype}, found {mask.dtype}")
+    last = len(info.classes) - 1
+    if info.overlapping:
+        held = int(np.bitwise_or.reduce(mask, axis=None)) & ~IGNORE_BIT
+        if strange := [bit for bit in range(last + 1, 15) if held >> bit & 1]:
+            raise ValueError(f"its mask holds the bits {strange}; the classes are bits 0 to {last}, bit 15 = ignore")
+    elif strange := [value for value in np.unique(mask).tolist() if value > last and value != IGNORE]:
+        raise ValueError(f"its mask holds {strange}; the classes are 0 to {last}, {IGNORE} = ignore")
+
+
+def _check_totals(split: str, expected: SplitInfo, found: dict[str, int | list[int]]) -> Iterator[str]:
     for name, value in found.items():
         if value != getattr(expected, name):
             yield f"split {split}: expected {name} {getattr(expected, name)}, found {value}"

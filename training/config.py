@@ -18,7 +18,7 @@ class TrainConfig:
     seed: int = 0
     """Of initial weights, order, augmentation and dropout."""
     loss: Literal["bce", "dice", "bce_dice"] = "bce_dice"
-    """Binary cross-entropy (softmax cross-entropy with more than two classes), Dice, or their sum."""
+    """Binary cross-entropy (softmax cross-entropy with more than two exclusive classes), Dice, or their sum."""
     learning_rate: float = 1e-3
     """Of Adam, at its highest."""
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"

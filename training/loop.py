@@ -13,9 +13,16 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.config import ModelConfig
+from model.labels import Labels
 from model.unet import build_unet
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches, explain_damage, steps_per_epoch, train_batches
+from records.input_pipeline import (
+    eval_batches,
+    explain_damage,
+    steps_per_epoch,
+    train_batches,
+    training_splits,
+)
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.plots import plot_history
@@ -57,16 +64,19 @@ def train(
     check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
-    steps = steps_per_epoch(info, config.global_batch_size)
+    splits, validation_split = training_splits(info, config.input.fold)
+    steps = steps_per_epoch(info, config.global_batch_size, splits)
     check_image_size(info, config.model)
-    info.shards("val")
+    info.shards(validation_split)
     _claim(run, config, info)
 
+    labels = Labels(len(info.classes), info.overlapping)
+    window = info.stored_window(config.model.window)
     with strategy.scope():
-        model = build_unet(config.model, info.channels, len(info.classes), info.mean, info.std, config.seed)
+        model = build_unet(config.model, info.channels, labels, info.mean, info.std, config.seed, window)
         optimizer = make_optimizer(config)
         optimizer.build(model.trainable_variables)  # else a checkpoint restores its slots only after the first step
-        compiled = make_steps(config, model, optimizer, strategy, info.scored_classes)
+        compiled = make_steps(config, model, optimizer, strategy, labels, info.scored_classes)
     state = TrainState()
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
@@ -85,6 +95,7 @@ def train(
         config.global_batch_size,
         config.seed,
         config.input,
+        splits,
         start_epoch=state.epoch,
         start_step=state.step,
     )
@@ -92,7 +103,7 @@ def train(
     training = training.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
     batches = iter(strategy.experimental_distribute_dataset(training))
     validation = strategy.experimental_distribute_dataset(
-        eval_batches(records, info, config.global_batch_size, "val", config.input)
+        eval_batches(records, info, config.global_batch_size, validation_split, config.input)
     )
     writer = tf.summary.create_file_writer(str(run.tensorboard))
     with writer.as_default(), explain_damage(records):

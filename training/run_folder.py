@@ -52,8 +52,8 @@ class RunFolder:
 
 def describe_records(info: RecordsInfo) -> dict[str, Any]:
     """Returns what a model depends on of the records it was trained on."""
-    names = ("name", "classes", "channels", "dtype", "height", "width", "intensity", "mean", "std", "fingerprint")
-    return {name: getattr(info, name) for name in names}
+    names = ("name", "classes", "overlapping", "channels", "dtype", "height", "width", "intensity", "mean", "std")
+    return {name: getattr(info, name) for name in (*names, "fingerprint")}
 
 
 def write_config(run: RunFolder, config: Any, info: RecordsInfo) -> None:

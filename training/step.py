@@ -7,9 +7,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.augment import augment
+from model.labels import Labels
 from model.losses import LOSSES
 from model.metrics import Overlap, count_pixels
-from model.prediction import classify, probabilities
 from training.config import TrainConfig
 
 THRESHOLD = 0.5
@@ -36,6 +36,7 @@ def make_steps(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     strategy: tf.distribute.Strategy,
+    labels: Labels,
     classes: list[int],
 ) -> Steps:
     """Returns compiled steps. To be called within the strategy's scope.
@@ -45,6 +46,7 @@ def make_steps(
       model: from images to logits.
       optimizer: as `make_optimizer` returns it.
       strategy: what distributes the batches.
+      labels: what masks and logits mean.
       classes: the classes to score.
     """
     loss_of = LOSSES[config.loss]
@@ -58,14 +60,14 @@ def make_steps(
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             # The mean over the global batch: optimizers sum the replicas' gradients.
-            loss = tf.reduce_sum(loss_of(masks, logits)) / config.global_batch_size
+            loss = tf.reduce_sum(loss_of(labels, masks, logits)) / config.global_batch_size
             objective = optimizer.get_scaled_loss(loss) if scaled else loss
         gradients = tape.gradient(objective, model.trainable_variables)
         if scaled:
             gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        predicted = classify(probabilities(logits), THRESHOLD)
-        overlap.update_state(count_pixels(masks, predicted, classes))
+        predicted = labels.classify(labels.probabilities(logits), THRESHOLD)
+        overlap.update_state(count_pixels(labels, masks, predicted, classes))
         return loss
 
     @tf.function
@@ -76,9 +78,9 @@ def make_steps(
 
     def evaluate_replica(images, masks, weights):
         logits = model(images, training=False)
-        predicted = classify(probabilities(logits), THRESHOLD)
-        overlap.update_state(count_pixels(masks, predicted, classes), weights)
-        return tf.reduce_sum(loss_of(masks, logits) * weights), tf.reduce_sum(weights)
+        predicted = labels.classify(labels.probabilities(logits), THRESHOLD)
+        overlap.update_state(count_pixels(labels, masks, predicted, classes), weights)
+        return tf.reduce_sum(loss_of(labels, masks, logits) * weights), tf.reduce_sum(weights)
 
     @tf.function
     def evaluate(batch: dict[str, Any]):

@@ -12,10 +12,8 @@ from imaging.codec import SUFFIXES, decode_mask
 from imaging.objects import merge_objects
 from preprocess.config import PreprocessConfig
 from preprocess.raw import RawFiles
+from preprocess.sources.classes import one_kind
 from preprocess.sources.item import Item, Masks, check_size
-
-CLASSES = ["background", "nucleus"]
-ARCHIVE = "stage1_train.zip"
 
 
 def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
@@ -40,14 +38,18 @@ def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
             objects=masks[parent],
             error=error,
         )
-    for parent in masks.keys() - images.keys():
+    for parent in sorted(masks.keys() - images.keys()) if not config.unlabeled else []:
         key = parent.rpartition("/")[2]
         yield Item(key, None, f"{parent}/masks", error=f"{parent}: masks without an image")
 
 
+def class_names(files: RawFiles, config: PreprocessConfig) -> list[str]:
+    """Returns background and nucleus, or the two names of --classes."""
+    return one_kind(["background", "nucleus"], config)
+
+
 def read_masks(files: RawFiles, item: Item, height: int, width: int, config: PreprocessConfig) -> Masks:
     """Returns the nuclei of one image merged into one class and one instance map."""
-
     paths = [path for path in files.list_directory(item.mask) if path.lower().endswith(SUFFIXES)]
     if len(paths) != item.objects:
         raise ValueError(f"{item.mask}: expected {item.objects} mask files, found {len(paths)} (a link to nothing?)")

@@ -12,7 +12,7 @@ from tensorflow import keras
 
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate, per_image_table
-from evaluation.statistics import confusion
+from evaluation.statistics import confusion, exclusive_counts
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.predictor import TrainedModel
 from preprocess.config import Splits
@@ -227,7 +227,7 @@ def test_keys_that_look_alike_as_file_names_keep_their_predictions(tmp_path):
 
 def test_a_table_of_one_class_has_no_class_in_its_columns():
     truth, found = np.array([[0, 1, 1, IGNORE]], np.uint8), np.array([[1, 1, 0, 1]], np.uint8)
-    table = per_image_table(["key"], ["group"], confusion(truth, found, 2)[None], ["background", "nucleus"], [1])
+    table = per_image_table(["key"], ["group"], exclusive_counts(confusion(truth, found, 2)[None], [1]), ["nucleus"])
     expected = {"source_id": "key", "group": "group", "dice": 0.5, "iou": 1 / 3, "tp": 1, "fp": 1, "fn": 1}
     assert table.to_dict("records") == [expected]
 

@@ -3,8 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.statistics import Ratio, bootstrap, confusion, image_scores, overlap_ratios, pixel_counts, summarize
-from records.schema import IGNORE
+from evaluation.statistics import (
+    Ratio,
+    bootstrap,
+    class_cells,
+    confusion,
+    exclusive_counts,
+    image_scores,
+    overlap_ratios,
+    overlapping_counts,
+    summarize,
+)
+from records.schema import IGNORE, IGNORE_BIT
 
 SCORES = ("dice_per_image", "dice_nonempty", "dice_pooled", "iou_per_image", "iou_nonempty", "iou_pooled")
 MICRO = ("precision", "recall", "pixel_accuracy")
@@ -76,7 +86,7 @@ def each_alone(count: int) -> np.ndarray:
 def binary(*images: tuple[list[int], list[int]], groups: list[str] | None = None) -> dict:
     """Returns the summary of one-row images of two classes."""
     matrices = np.stack([confusion(np.array([t], np.uint8), np.array([f], np.uint8), 2) for t, f in images])
-    return summarize(matrices, np.array(groups or each_alone(len(images))), ["background", "object"], [1])
+    return summarize(exclusive_counts(matrices, [1]), np.array(groups or each_alone(len(images))), ["object"])
 
 
 def test_the_confusion_matrix_counts_true_by_predicted():
@@ -93,7 +103,7 @@ def test_an_ignored_image_has_an_empty_matrix():
 @pytest.mark.parametrize(("num_classes", "classes"), [(2, [1]), (4, [1, 2, 3]), (3, [0, 1, 2])])
 def test_pixels_and_image_scores_equal_an_independent_implementation(num_classes, classes):
     truth, found = random_masks(0, num_classes)
-    counts = pixel_counts(matrices_of(truth, found, num_classes), classes)
+    counts = exclusive_counts(matrices_of(truth, found, num_classes), classes)[:3]
     dice, iou, present = image_scores(*counts)
     for image in range(len(truth)):
         for column, number in enumerate(classes):
@@ -108,8 +118,9 @@ def test_pixels_and_image_scores_equal_an_independent_implementation(num_classes
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_score_equals_an_independent_implementation(num_classes, classes, seed):
     truth, found = random_masks(seed, num_classes)
-    names = [f"class{number}" for number in range(num_classes)]
-    summary = summarize(matrices_of(truth, found, num_classes), each_alone(len(truth)), names, classes)
+    names = [f"class{number}" for number in classes]
+    counts = exclusive_counts(matrices_of(truth, found, num_classes), classes)
+    summary = summarize(counts, each_alone(len(truth)), names)
     expected = slow_scores(truth, found, classes)
     known = truth != IGNORE
     expected["pixel_accuracy"] = np.mean(truth[known] == found[known])
@@ -138,6 +149,72 @@ def test_every_score_equals_an_independent_implementation(num_classes, classes, 
     )
     assert found_values == pytest.approx(expected)
     assert {name for name in summary if name.endswith("_ci95")} == {f"{name}_ci95" for name in (*SCORES, *MICRO)}
+
+
+def random_bit_fields(seed: int, num_classes: int, images: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (truth with ignored pixels, prediction); one image is empty, one all ignored."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 2**num_classes, [images, 5, 7]).astype(np.uint16)
+    guess = generator.integers(0, 2**num_classes, truth.shape)
+    found = np.where(generator.random(truth.shape) < 0.6, truth, guess).astype(np.uint16)
+    truth[generator.random(truth.shape) < 0.1] |= IGNORE_BIT
+    truth[0], found[0] = 0, 0
+    truth[1] |= IGNORE_BIT
+    return truth, found
+
+
+def summary_of_bit_fields(truth: np.ndarray, found: np.ndarray, num_classes: int) -> dict:
+    cells = np.stack([class_cells(t, f, num_classes) for t, f in zip(truth, found, strict=True)])
+    names = [f"class{number}" for number in range(num_classes)]
+    return summarize(overlapping_counts(cells), each_alone(len(truth)), names)
+
+
+def test_cells_of_overlapping_classes_by_hand():
+    truth = np.array([[0b01, 0b11, 0b10, 0, IGNORE_BIT + 0b11]], np.uint16)
+    found = np.array([[0b01, 0b10, 0b11, 0b01, 0b11]], np.uint16)
+    cells = class_cells(truth, found, 2)
+    np.testing.assert_array_equal(cells, [[1, 2, 1, 0], [2, 0, 0, 2]])
+    counts = overlapping_counts(cells[None])
+    # Four known pixels of two classes each: eight decisions, three of them wrong.
+    assert (counts.correct.tolist(), counts.decisions.tolist()) == ([[5]], [[8]])
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_every_score_of_overlapping_classes_equals_an_independent_implementation(num_classes):
+    truth, found = random_bit_fields(3, num_classes)
+    summary = summary_of_bit_fields(truth, found, num_classes)
+
+    def alone(number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the masks of one class as indices: 1 where a pixel has its bit."""
+        true = np.array([[[IGNORE if v >= 2**15 else v // 2**number % 2 for v in row] for row in t] for t in truth])
+        return true, found // 2**number % 2
+
+    pairs = [alone(number) for number in range(num_classes)]
+    scores = [slow_scores(*pair, [1]) for pair in pairs]
+    for name in ("dice_per_image", "dice_pooled", "iou_per_image", "iou_pooled"):
+        assert summary[name] == pytest.approx(mean([score[name] for score in scores]))
+    cells = np.sum([[slow_cells(t, f, 1) for t, f in zip(*pair, strict=True)] for pair in pairs], axis=(0, 1))
+    tp, fp, fn = cells.tolist()
+    assert summary["precision"] == pytest.approx(tp / (tp + fp))
+    assert summary["recall"] == pytest.approx(tp / (tp + fn))
+    right = [(true == guess)[true != IGNORE] for true, guess in pairs]
+    assert summary["pixel_accuracy"] == pytest.approx(np.mean(right))
+    if num_classes > 1:
+        for number, score in enumerate(scores):
+            assert {name: summary[f"{name}/class{number}"] for name in score} == pytest.approx(score)
+    nothing = [slow_scores(true, guess * 0, [1]) for true, guess in pairs]
+    everything = [slow_scores(true, guess * 0 + 1, [1]) for true, guess in pairs]
+    for baseline, values in (("nothing", nothing), ("everything", everything)):
+        for name in ("dice_per_image", "dice_pooled"):
+            assert summary[f"baseline_{baseline}/{name}"] == pytest.approx(mean([score[name] for score in values]))
+
+
+def test_one_overlapping_class_scores_like_a_class_against_a_background():
+    truth, found = random_masks(6, 2)
+    counts = exclusive_counts(matrices_of(truth, found, 2), [1])
+    expected = summarize(counts, each_alone(len(truth)), ["class0"])
+    fields = np.where(truth == IGNORE, IGNORE_BIT, truth).astype(np.uint16)
+    assert summary_of_bit_fields(fields, found.astype(np.uint16), 1) == expected
 
 
 def test_scores_of_three_images_by_hand():
@@ -185,7 +262,8 @@ def test_no_prediction_has_no_precision_and_no_truth_no_recall():
 
 def test_a_class_that_is_nowhere_counts_in_no_pooled_mean():
     truth = np.array([[[0, 1, 1, 0]]], np.uint8)
-    summary = summarize(matrices_of(truth, truth * 0 + 1, 3), np.array(["a"]), ["background", "one", "two"], [1, 2])
+    counts = exclusive_counts(matrices_of(truth, truth * 0 + 1, 3), [1, 2])
+    summary = summarize(counts, np.array(["a"]), ["one", "two"])
     assert summary["dice_pooled"] == summary["dice_pooled/one"] == pytest.approx(2 / 3)
     assert summary["dice_pooled/two"] is None
     assert summary["dice_per_image"] == pytest.approx((2 / 3 + 1) / 2)
@@ -201,7 +279,7 @@ def test_a_ratio_counts_images_by_their_weights():
 
 def random_ratios(copies: int = 1) -> dict[str, Ratio]:
     truth, found = random_masks(5, 2, images=30)
-    counts = pixel_counts(matrices_of(truth, found, 2), [1])
+    counts = exclusive_counts(matrices_of(truth, found, 2), [1])[:3]
     return overlap_ratios(*(np.repeat(cell, copies, axis=0) for cell in counts))
 
 

@@ -287,9 +287,19 @@ def test_the_format_is_told_by_the_first_bytes():
 
 def test_facts_of_a_png():
     facts = examine_image(png(random_pixels(5, 7, 4), 8, RGBA))
-    assert facts[:5] == (5, 7, 3, 8, False)
+    assert (facts[:4], facts.blank) == ((5, 7, 3, 8), False)
     facts = examine_image(png(np.full((6, 3, 1), 40000), 16, GREY))
-    assert facts[:5] == (6, 3, 1, 16, True)
+    assert (facts[:4], facts.blank) == ((6, 3, 1, 16), True)
+
+
+def test_brightness_contrast_and_clipping_are_shares_of_the_full_range():
+    grey = np.array([[0, 255], [51, 102]], np.uint8)
+    facts = examine_image(encode_png(grey))
+    assert facts.mean == pytest.approx(0.4)
+    assert facts.contrast == pytest.approx(np.std([0, 1, 0.2, 0.4]))
+    assert facts.clipped == 0.5
+    facts = examine_image(encode_png(grey.astype(np.uint16) * 257))
+    assert (facts.mean, facts.clipped) == (pytest.approx(0.4), 0.5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (64, 48), (7, 5), (1, 9)])
@@ -310,16 +320,23 @@ def test_a_jpeg_larger_than_pillow_likes_is_examined():
     rows = Image.new("L", (width, height), 7)
     buffer = io.BytesIO()
     rows.save(buffer, "JPEG")
-    assert examine_image(buffer.getvalue())[:5] == (height, width, 1, 8, True)
+    facts = examine_image(buffer.getvalue())
+    assert (facts[:4], facts.blank) == ((height, width, 1, 8), True)
 
 
 def test_the_perceptual_hash_says_where_the_right_neighbour_is_darker():
     falling = np.tile(np.arange(90, 0, -10, dtype=np.uint8), (8, 1))  # 9x8: the thumbnail is the image itself
     assert examine_image(encode_png(falling)).perceptual_hash == "f" * 16
     assert examine_image(encode_png(falling[:, ::-1])).perceptual_hash == "0" * 16
+    rising = falling[:, ::-1].copy()
+    rising[0, 2] = 0  # of the first row only pixel 1 is brighter than its right neighbour: 0100 0000
+    assert examine_image(encode_png(rising)).perceptual_hash == "40" + "00" * 7
+
+
+def test_an_image_without_structure_has_no_perceptual_hash():
     step = np.zeros((8, 9), np.uint8)
-    step[0, :2] = 1  # of the first row only pixel 1 is brighter than its right neighbour: 0100 0000
-    assert examine_image(encode_png(step)).perceptual_hash == "40" + "00" * 7
+    step[0, :2] = 1
+    assert examine_image(encode_png(step)).perceptual_hash is None
 
 
 def test_a_re_encoded_image_keeps_its_perceptual_hash_and_another_does_not():

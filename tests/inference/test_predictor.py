@@ -9,6 +9,7 @@ from tensorflow import keras
 from imaging.codec import decode_image, decode_mask
 from inference.predictor import TrainedModel, check_fits, load_run, predict_batches, predict_image
 from model.config import ModelConfig
+from model.labels import Labels
 from model.unet import build_unet
 from records.config import InputConfig
 from records.info import read_info
@@ -28,7 +29,7 @@ def info(nuclei_records):
 def trained(info) -> TrainedModel:
     """Of random weights."""
     # With two filters half of the pixels have no active unit, and all the same logit.
-    model = build_unet(ModelConfig(depth=1, filters=8), 3, 2, info.mean, info.std, seed=1)
+    model = build_unet(ModelConfig(depth=1, filters=8), 3, Labels(2), info.mean, info.std, seed=1)
     return TrainedModel(model, info.classes, info.channels, info.dtype, info.fingerprint)
 
 
@@ -81,6 +82,10 @@ def test_records_like_those_of_the_training_fit(trained, info):
         (
             {"classes": ["background", "ship"]},
             r"records with classes \['background', 'nucleus'\], but RECORDS has \['background', 'ship'\]",
+        ),
+        (
+            {"overlapping": True},
+            "RUN was trained on records with overlapping False, but RECORDS has True; choose records",
         ),
     ],
 )
@@ -143,3 +148,46 @@ def test_batches_hold_every_example_once_and_no_padding(trained, info, nuclei_re
         clear = np.abs(probabilities - 0.5) > 1e-6
         assert clear.mean() > 0.9
         np.testing.assert_array_equal(prediction[clear], (probabilities > 0.5)[clear])
+
+
+def test_a_loaded_run_knows_what_its_labels_and_pixels_mean(info, tmp_path):
+    run = RunFolder(tmp_path)
+    meaning = {"offset": -32768, "slope": 1, "unit": "HU", "transform": "none"}
+    scans = dataclasses.replace(info, classes=["a", "b"], overlapping=True, intensity=meaning, channels=1)
+    config = ModelConfig(depth=1, filters=2, window=(-1000.0, 400.0))
+    write_config(run, TrainConfig(model=config), scans)
+    labels = Labels(2, overlapping=True)
+    model = build_unet(config, 1, labels, [0.0], [1.0], 0, scans.stored_window(config.window))
+    model.save(run.model)
+    loaded = load_run(run)
+    assert (loaded.labels, loaded.window, loaded.intensity) == (labels, (-1000.0, 400.0), meaning)
+    assert loaded.scored_classes == {0: "a", 1: "b"}
+    images = np.random.default_rng(0).integers(30_000, 34_000, [2, 8, 8, 1]).astype(np.uint16)
+    np.testing.assert_array_equal(loaded.model(images), model(images))
+    check_fits(loaded, scans, "RUN", "RECORDS")
+    other = dataclasses.replace(scans, intensity=meaning | {"offset": -1024})
+    with pytest.raises(
+        ValueError, match="RUN was trained on records with intensity .*-32768.*, but RECORDS has .*-1024"
+    ):
+        check_fits(loaded, other, "RUN", "RECORDS")
+
+
+def test_a_run_whose_settings_lack_a_key_is_refused(trained, info, tmp_path):
+    run = RunFolder(tmp_path)
+    write_config(run, TrainConfig(), info)
+    trained.model.save(run.model)
+    run.config.write_text(run.config.read_text().replace('"overlapping"', '"colour"'))
+    with pytest.raises(
+        ValueError, match=r"config\.json: expected the key 'overlapping', found none; train into another"
+    ):
+        load_run(run)
+
+
+def test_the_prediction_of_overlapping_classes_is_a_bit_field():
+    inputs = keras.Input([None, None, 3])
+    model = keras.Model(inputs, keras.layers.Rescaling(1.0, -100.0)(inputs))
+    trained = TrainedModel(model, ["a", "b", "c"], 3, "uint8", "", overlapping=True)
+    image = np.random.default_rng(0).integers(0, 200, [6, 5, 3]).astype(np.uint8)
+    found = predict_image(trained, image, 0.5)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, (image >= 100) @ np.array([1, 2, 4]))

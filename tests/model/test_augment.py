@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from model.augment import augment
 from model.config import AugmentConfig
-from model.losses import IGNORE
+from model.labels import IGNORE, IGNORE_BIT
 
 NONE = AugmentConfig.none()
 TURNS = dataclasses.replace(NONE, flip=True, quarter_turns=True)
@@ -177,6 +177,23 @@ def test_masks_keep_their_labels():
     masks = tf.constant(np.random.default_rng(6).choice(labels, [8, 24, 24]), tf.uint8)
     _, found = augmented(tf.zeros([8, 24, 24, 1]), masks, ALL)
     assert set(np.unique(found)) == {*labels, IGNORE}
+
+
+def test_bit_fields_keep_every_value_and_are_ignored_outside_of_the_frame():
+    bits = np.array([0, 1, 2**14, 0b101, 2**15 - 1, IGNORE_BIT, 2**16 - 1], np.uint16)
+    masks = tf.constant(np.random.default_rng(7).choice(bits, [16, 24, 24]))
+    _, found = augment(tf.zeros([16, 24, 24, 1]), masks, only(affine=1.0, shift=0.4, rotation=20.0), 0, step_of(0))
+    assert found.dtype == tf.uint16
+    assert set(np.unique(found)) == set(bits)
+    outside = np.mean(found.numpy() == IGNORE_BIT)
+    assert outside > np.mean(masks.numpy() == IGNORE_BIT) + 0.1
+
+
+def test_bit_fields_and_indices_are_moved_alike():
+    images, masks = random_batch()
+    _, indices = augmented(images, masks, ALL, seed=1, step=2)
+    _, fields = augment(images, tf.cast(masks, tf.uint16), ALL, 1, step_of(2))
+    np.testing.assert_array_equal(np.where(fields == IGNORE_BIT, IGNORE, fields), indices)
 
 
 def test_seed_and_step_decide():

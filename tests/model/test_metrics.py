@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses import IGNORE
+from model.labels import IGNORE, IGNORE_BIT, Labels
 from model.metrics import Overlap, count_pixels
 
+EXCLUSIVE = Labels(4)
 NAMES = ("dice_per_image", "dice_nonempty", "dice_pooled", "iou_per_image", "iou_nonempty", "iou_pooled")
 
 
@@ -73,13 +74,13 @@ def counts_of(*rows: tuple[int, int, int, int]) -> tf.Tensor:
 def test_pixels_are_counted_by_hand():
     truth = tf.constant([[[1, 1, 0, 0, 1, IGNORE, IGNORE]]], tf.uint8)
     found = tf.constant([[[1, 1, 1, 0, 0, 1, 0]]], tf.uint8)
-    np.testing.assert_array_equal(count_pixels(truth, found, [1]), [[[2, 1, 1, 1]]])
-    np.testing.assert_array_equal(count_pixels(truth, found, [0, 1]), [[[1, 1, 1, 2], [2, 1, 1, 1]]])
+    np.testing.assert_array_equal(count_pixels(EXCLUSIVE, truth, found, [1]), [[[2, 1, 1, 1]]])
+    np.testing.assert_array_equal(count_pixels(EXCLUSIVE, truth, found, [0, 1]), [[[1, 1, 1, 2], [2, 1, 1, 1]]])
 
 
 def test_counts_add_up_to_the_known_pixels():
     truth, found = random_masks(0)
-    counts = count_pixels(tf.constant(truth), tf.constant(found), [1, 2, 3]).numpy()
+    counts = count_pixels(EXCLUSIVE, tf.constant(truth), tf.constant(found), [1, 2, 3]).numpy()
     known = (truth != IGNORE).sum((1, 2))
     np.testing.assert_array_equal(counts.sum(2), np.repeat(known[:, None], 3, axis=1))
 
@@ -88,7 +89,7 @@ def test_counts_add_up_to_the_known_pixels():
 def test_scores_equal_an_independent_implementation(classes):
     truth, found = random_masks(1)
     metric = Overlap(len(classes))
-    metric.update_state(count_pixels(tf.constant(truth), tf.constant(found), classes))
+    metric.update_state(count_pixels(EXCLUSIVE, tf.constant(truth), tf.constant(found), classes))
     assert_scores(metric, slow_scores(truth, found, classes))
 
 
@@ -98,7 +99,7 @@ def test_scores_are_the_same_for_any_batch_size(batch):
     metric = Overlap(3)
     for first in range(0, len(truth), batch):
         rows = slice(first, first + batch)
-        metric.update_state(count_pixels(tf.constant(truth[rows]), tf.constant(found[rows]), [1, 2, 3]))
+        metric.update_state(count_pixels(EXCLUSIVE, tf.constant(truth[rows]), tf.constant(found[rows]), [1, 2, 3]))
     assert_scores(metric, slow_scores(truth, found, [1, 2, 3]))
 
 
@@ -125,7 +126,7 @@ def test_one_false_pixel_on_an_empty_image_counts_zero():
 def test_images_of_weight_zero_count_nothing():
     truth, found = random_masks(3)
     metric = Overlap(3)
-    counts = count_pixels(tf.constant(truth), tf.constant(found), [1, 2, 3])
+    counts = count_pixels(EXCLUSIVE, tf.constant(truth), tf.constant(found), [1, 2, 3])
     metric.update_state(counts, tf.constant([1.0] * 6 + [0.0] * 3))
     assert_scores(metric, slow_scores(truth[:6], found[:6], [1, 2, 3]))
 
@@ -150,3 +151,40 @@ def test_counts_beyond_float32_are_summed_exactly():
     metric.update_state(counts_of((2**24, 0, 0, 0)))
     metric.update_state(counts_of((1, 0, 2**24 + 2, 0)))
     assert float(metric.result()["iou_pooled"]) == (2**24 + 1) / (2**25 + 3)
+
+
+# --- overlapping classes
+
+
+def bit_fields(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (truth with ignored pixels, prediction) of three overlapping classes."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 8, [7, 6, 5]).astype(np.uint16)
+    found = np.where(generator.random(truth.shape) < 0.6, truth, generator.integers(0, 8, truth.shape))
+    truth[generator.random(truth.shape) < 0.2] |= IGNORE_BIT
+    truth[0], found[0] = 0, 0
+    truth[1] |= IGNORE_BIT
+    return truth, found.astype(np.uint16)
+
+
+def test_pixels_of_overlapping_classes_are_counted_by_hand():
+    truth = tf.constant([[[0b01, 0b11, 0b10, 0, IGNORE_BIT + 0b11]]], tf.uint16)
+    found = tf.constant([[[0b01, 0b10, 0b11, 0b01, 0b11]]], tf.uint16)
+    counts = count_pixels(Labels(2, overlapping=True), truth, found, [0, 1])
+    np.testing.assert_array_equal(counts, [[[1, 2, 1, 0], [2, 0, 0, 2]]])
+
+
+def test_each_overlapping_class_scores_what_it_scores_alone():
+    truth, found = bit_fields(4)
+    overlapping = Labels(3, overlapping=True)
+    counts = count_pixels(overlapping, tf.constant(truth), tf.constant(found), [0, 1, 2])
+    metric = Overlap(3)
+    metric.update_state(counts)
+    alone = []
+    for number in range(3):
+        of_class = np.where(truth >= IGNORE_BIT, IGNORE, truth >> number & 1).astype(np.uint8)
+        alone.append(slow_scores(of_class, found >> number & 1, [1]))
+    for name in ("dice_per_image", "dice_pooled", "iou_per_image", "iou_pooled"):
+        assert float(metric.result()[name]) == pytest.approx(np.mean([scores[name] for scores in alone]), rel=1e-6)
+    known = (truth < IGNORE_BIT).sum((1, 2))
+    np.testing.assert_array_equal(counts.numpy().sum(2), np.repeat(known[:, None], 3, axis=1))

@@ -4,14 +4,19 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.config import ModelConfig
-from model.unet import build_unet, outputs
+from model.labels import Labels
+from model.layers import Window
+from model.unet import build_unet
 
 SMALL = {"depth": 1, "filters": 2, "dropout": 0.0}
 
 
-def small_unet(channels=3, num_classes=2, mean=None, std=None, seed=0, **config) -> keras.Model:
+def small_unet(
+    channels=3, num_classes=2, mean=None, std=None, seed=0, overlapping=False, stored_window=None, **config
+) -> keras.Model:
+    labels = Labels(num_classes, overlapping)
     mean, std = mean or [0.0] * channels, std or [1.0] * channels
-    return build_unet(ModelConfig(**{**SMALL, **config}), channels, num_classes, mean, std, seed)
+    return build_unet(ModelConfig(**{**SMALL, **config}), channels, labels, mean, std, seed, stored_window)
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -63,10 +68,6 @@ def test_logits_are_as_large_as_the_image_and_float32(upsampling, norm, num_clas
         assert np.std(logits) > 0
 
 
-def test_two_classes_need_one_output():
-    assert [outputs(number) for number in (2, 3, 7)] == [1, 3, 7]
-
-
 def test_logits_are_float32_and_close_also_in_mixed_precision(mixed_bfloat16):
     images = random_pixels(2, 16, 16, 3)
     mixed = small_unet(mean=[128.0] * 3, std=[70.0] * 3)
@@ -105,6 +106,51 @@ def test_normalisation_by_the_image_makes_exposure_meaningless():
     np.testing.assert_allclose(model(images), small_unet()(manual), rtol=1e-3, atol=1e-4)
 
 
+WINDOW_HU, OFFSET = (-1000.0, 400.0), -32768
+
+
+def scaled_to_window(stored: np.ndarray) -> np.ndarray:
+    """Returns pixels of value stored + OFFSET, clipped to the window and scaled to -1 to 1; NumPy alone."""
+    return np.interp(stored.astype(np.float64) + OFFSET, WINDOW_HU, (-1, 1)).astype(np.float32)
+
+
+def random_scan(*shape: int) -> np.ndarray:
+    """Returns stored pixels of -2000 to 1500 HU, and the window's ends."""
+    stored = np.random.default_rng(1).integers(-2000, 1500, shape) - OFFSET
+    stored[0, 0, :3, 0] = np.array([-1000, 400, -300]) - OFFSET
+    return stored.astype(np.uint16)
+
+
+def test_a_window_is_clipped_and_scaled_by_the_model():
+    scan = random_scan(2, 8, 8, 1)
+    model = small_unet(channels=1, mean=[3e4], std=[500.0], stored_window=tuple(np.array(WINDOW_HU) - OFFSET))
+    windowed = keras.Model(model.input, model.get_layer("window").output)(scan)
+    np.testing.assert_allclose(windowed, scaled_to_window(scan), atol=1e-6)
+    np.testing.assert_allclose(windowed[0, 0, :3, 0], [-1, 1, 0], atol=1e-6)
+    # The window's scaling is all: mean and deviation are not used.
+    np.testing.assert_allclose(model(scan), small_unet(channels=1)(scaled_to_window(scan)), rtol=1e-4, atol=1e-5)
+
+
+def test_normalisation_by_the_image_comes_behind_the_window():
+    scan = random_scan(2, 8, 8, 1)
+    model = small_unet(channels=1, input_norm="image", stored_window=tuple(np.array(WINDOW_HU) - OFFSET))
+    expected = small_unet(channels=1, input_norm="image")(scaled_to_window(scan))
+    np.testing.assert_allclose(model(scan), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_window_whose_stored_values_fall_is_scaled_likewise():
+    # value = -stored + 1000: the lowest value is the highest pixel.
+    stored = np.array([0, 600, 1300, 2000, 3000], np.uint16).reshape(1, 5, 1, 1)
+    layer = Window(low=2000.0, high=600.0)
+    np.testing.assert_allclose(layer(stored)[0, :, 0, 0], [1, 1, 0, -1, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3])
+def test_overlapping_classes_have_a_logit_each(num_classes):
+    model = small_unet(num_classes=num_classes, overlapping=True)
+    assert model(random_pixels(1, 8, 8, 3)).shape == (1, 8, 8, num_classes)
+
+
 @pytest.mark.parametrize("upsampling", ["repeat", "transpose"])
 def test_the_seed_decides_the_weights(upsampling):
     first, same, other = (small_unet(depth=2, seed=seed, upsampling=upsampling).get_weights() for seed in (4, 4, 5))
@@ -141,7 +187,10 @@ def test_dropout_and_noise_work_in_training_only():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("settings", [{"upsampling": "transpose", "norm": "none"}, {"input_norm": "image"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"upsampling": "transpose", "norm": "none"}, {"input_norm": "image"}, {"stored_window": (40.5, 200.0)}],
+)
 def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
     images = random_pixels(2, 8, 8, 3)
     keras.mixed_precision.set_global_policy(policy)
@@ -162,6 +211,11 @@ def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
         ({"filters": 0}, "model.filters: expected at least 1, found 0"),
         ({"dropout": 1.0}, "model.dropout: expected a share from 0 to below 1, found 1.0"),
         ({"noise": -1.0}, "model.noise: expected a deviation of at least 0, found -1.0"),
+        (
+            {"window": (400.0, -1000.0)},
+            r"model.window: expected the lowest value before the highest, found \[400.0, -1",
+        ),
+        ({"window": (5.0, 5.0)}, "model.window: expected the lowest value before the highest"),
     ],
 )
 def test_impossible_networks_are_refused(settings, message):
@@ -173,7 +227,7 @@ def test_running_averages_follow_training_as_fast_as_the_momentum_says():
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
     for momentum in (0.9, 0.99):
         config = ModelConfig(depth=1, filters=2, dropout=0, norm_momentum=momentum)
-        unet = build_unet(config, 1, 2, [0.0], [1.0], seed=0)
+        unet = build_unet(config, 1, Labels(2), [0.0], [1.0], seed=0)
         layer = next(layer for layer in unet.layers if isinstance(layer, keras.layers.BatchNormalization))
         convolved = keras.Model(unet.input, layer.input)(images)
         unet(images, training=True)

@@ -1,6 +1,7 @@
 """Raw data and situations that once broke preprocess, or passed without a word."""
 
 import os
+import re
 import shutil
 import zipfile
 
@@ -65,7 +66,8 @@ def test_statistics_are_of_all_splits_where_every_training_item_turned_out_bad(r
     ("pattern", "group"), [("(x)?scene", "scene1"), ("x*", "scene1"), ("sce", "sce"), ("(sc).*", "sc")]
 )
 def test_a_group_that_matched_nothing_is_the_keys_own(pattern, group):
-    assert _group("scene1", pattern) == group
+    assert _group("scene1", "scene1", re.compile(pattern)) == group
+    assert _group("p1", "scene1", re.compile("y+")) == "p1"  # a patient stays one
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])

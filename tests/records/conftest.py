@@ -18,11 +18,13 @@ from records.shards import Shard, frame
 HEIGHT, WIDTH = 6, 10  # not square: swapped axes show
 
 
-def _make_record(key: str, image_format: str = "png", channels: int = 3, dtype: str = "uint8", **changes) -> Record:
+def made_record(key: str, image_format: str = "png", channels: int = 3, dtype: str = "uint8", **changes) -> Record:
     generator = np.random.default_rng(list(key.encode()))
     pixels = generator.integers(0, np.iinfo(dtype).max + 1, (HEIGHT, WIDTH, channels), dtype=dtype)
     image = encode_png(pixels)
-    if image_format == "jpeg":
+    if image_format == "raw":
+        image = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    elif image_format == "jpeg":
         buffer = io.BytesIO()
         Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]).save(buffer, "JPEG", quality=95, subsampling=0)
         image = buffer.getvalue()
@@ -53,39 +55,51 @@ def _split_info(folder: Path, name: str, split: str, shards: list[list[Record]],
         (folder / Shard(name, split, index, len(shards)).name).write_bytes(data)
         files.append(data)
     objects = [record.objects for shard in shards for record in shard if record.objects is not None]
+    overlapping = any(mask.dtype == np.uint16 for mask in masks)
+    if overlapping:
+        areas = [[(mask >> number & 1 == 1) & (mask < 2**15) for number in range(num_classes)] for mask in masks]
+        ignored = [mask >= 2**15 for mask in masks]
+    else:
+        areas = [[mask == number for number in range(num_classes)] for mask in masks]
+        ignored = [mask == 255 for mask in masks]
     return SplitInfo(
         shard_lengths=[len(shard) for shard in shards],
         shard_bytes=[len(data) for data in files],
         shard_crc32c=[f"{google_crc32c.value(data):08x}" for data in files],
-        class_pixels=[int(sum((mask == value).sum() for mask in masks)) for value in range(num_classes)],
-        ignored_pixels=int(sum((mask == 255).sum() for mask in masks)),
-        class_examples=[int(sum((mask == value).any() for mask in masks)) for value in range(num_classes)],
+        class_pixels=[int(sum(area[number].sum() for area in areas)) for number in range(num_classes)],
+        ignored_pixels=int(sum(area.sum() for area in ignored)),
+        class_examples=[int(sum(area[number].any() for area in areas)) for number in range(num_classes)],
         object_counts=[sum(count.bit_length() == bits for count in objects) for bits in range(16)],
         lost_pixels=0,
     )
 
 
-def _write_records(folder: Path, shards_by_split: dict[str, list[list[Record]]], **changes) -> RecordsInfo:
+def write_made_records(folder: Path, shards_by_split: dict[str, list[list[Record]]], **changes) -> RecordsInfo:
     folder.mkdir(parents=True, exist_ok=True)
-    first = shards_by_split["train"][0][0]
+    first = next(iter(shards_by_split.values()))[0][0]
+    classes = changes.get("classes", ["background", "nucleus"])
+    folds = [split for split in shards_by_split if split.startswith("fold")]
     splits = {
-        split: _split_info(folder, "made", split, shards_by_split.get(split, []), 2)
-        for split in ("train", "val", "test")
+        split: _split_info(folder, "made", split, shards_by_split.get(split, []), len(classes))
+        for split in ([*folds, "test"] if folds else ["train", "val", "test"])
     }
     info = RecordsInfo(
         name="made",
-        classes=["background", "nucleus"],
+        classes=classes,
+        overlapping=False,
         labeled=first.mask is not None,
         instances=first.instances is not None,
         height=HEIGHT,
         width=WIDTH,
         channels=first.channels,
         dtype="uint8",
-        intensity={"offset": 0, "slope": 1, "unit": "stored value"},
+        coding="raw" if first.image_format == "raw" else "image",
+        intensity={"offset": 0, "slope": 1, "unit": "stored value", "transform": "none"},
         mean=[127.5] * first.channels,
         std=[70.0] * first.channels,
         splits=splits,
         rejected=0,
+        warnings={},
         config={"layout": "made"},
         fingerprint="f" * 64,
         versions={"numpy": np.__version__},
@@ -98,22 +112,22 @@ def _write_records(folder: Path, shards_by_split: dict[str, list[list[Record]]],
 @pytest.fixture
 def make_record():
     """(key, image_format, channels, dtype, **changes) -> Record of random pixels that depend on the key."""
-    return _make_record
+    return made_record
 
 
 @pytest.fixture
 def write_records():
     """(folder, {split: shards of records}, **changes of the info) -> RecordsInfo, having written the folder."""
-    return _write_records
+    return write_made_records
 
 
 @pytest.fixture
 def small_records(tmp_path):
     """(folder, info, records by key): two shards of training records, one for validation, no test split."""
     keys = {"train": [["a0", "a1", "a2"], ["b0", "b1"]], "val": [["c0", "c1"]]}
-    records = {split: [[_make_record(key) for key in shard] for shard in shards] for split, shards in keys.items()}
+    records = {split: [[made_record(key) for key in shard] for shard in shards] for split, shards in keys.items()}
     folder = tmp_path / "records"
-    info = _write_records(folder, records)
+    info = write_made_records(folder, records)
     by_key = {record.source_id: record for shards in records.values() for shard in shards for record in shard}
     return folder, info, by_key
 

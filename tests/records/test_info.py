@@ -112,3 +112,28 @@ def test_info_json_is_readable_and_ends_with_a_newline(small_records):
 def test_scores_are_about_all_classes_but_the_background(small_records, classes, scored):
     _, info, _ = small_records
     assert dataclasses.replace(info, classes=classes).scored_classes == scored
+
+
+@pytest.mark.parametrize("classes", [["tumour"], ["a", "b"], ["background", "a", "b"]])
+def test_overlapping_classes_have_no_background(small_records, classes):
+    _, info, _ = small_records
+    found = dataclasses.replace(info, classes=classes, overlapping=True).scored_classes
+    assert found == list(range(len(classes)))
+
+
+def test_folds_are_the_splits_of_that_name_in_the_order_of_their_numbers(small_records):
+    _, info, _ = small_records
+    assert info.folds == []
+    names = ["fold10", "fold2", "test", "fold0", "folder1"]
+    splits = dict.fromkeys(names, info.splits["train"])
+    assert dataclasses.replace(info, splits=splits).folds == ["fold0", "fold2", "fold10"]
+
+
+def test_a_window_of_values_becomes_one_of_stored_pixels(small_records):
+    _, info, _ = small_records
+    assert info.stored_window(None) is None
+    assert info.stored_window((3, 9)) == (3, 9)
+    scan = dataclasses.replace(info, intensity={"offset": -32768, "slope": 1, "unit": "HU", "transform": "none"})
+    assert scan.stored_window((-1000, 400)) == (31768, 33168)
+    steep = dataclasses.replace(info, intensity={"offset": 10, "slope": -0.5, "unit": "HU", "transform": "none"})
+    assert steep.stored_window((-10, 5)) == (40, 10)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imaging.codec import decode_image, decode_mask
+from imaging.codec import decode_image, decode_mask, encode_png
 from records.config import InputConfig
 from records.info import read_info
 from records.input_pipeline import eval_batches, steps_per_epoch, train_batches
+from records.schema import decode_pixels
 
 KEYS = [["a0", "a1", "a2", "a3", "a4"], ["b0", "b1", "b2", "b3"], ["c0", "c1"]]
 ALL_KEYS = [key for shard in KEYS for key in shard]
@@ -137,7 +138,7 @@ def test_what_does_not_fill_a_batch_is_dropped_at_the_end_of_each_epoch(records)
         assert len(set(flat(epoch))) == 8  # of 11, none twice
     assert steps_per_epoch(records[1], 4) == 2
     assert steps_per_epoch(records[1], 11) == 1
-    assert steps_per_epoch(records[1], 2, "val") == 1
+    assert steps_per_epoch(records[1], 2, ["val"]) == 1
 
 
 @pytest.mark.parametrize("buffer", [1, 2, 3])
@@ -234,6 +235,22 @@ def test_16_bit_records_stay_16_bit(tmp_path, make_record, write_records):
     np.testing.assert_array_equal(batch["image"][0], decode_image(shard[0].image))
 
 
+# --- raw pixels and overlapping classes
+
+
+def test_raw_images_and_bit_fields_come_in_batches_too(tmp_path, make_record, write_records):
+    masks = np.random.default_rng(0).integers(0, 8, (3, 6, 10)).astype(np.uint16)
+    shard = [make_record(f"a{n}", "raw", 1, "uint16", mask=encode_png(mask)) for n, mask in enumerate(masks)]
+    info = write_records(tmp_path, {"train": [shard]}, dtype="uint16", classes=["a", "b", "c"], overlapping=True)
+    (batch,) = eval_batches(str(tmp_path), info, 4, "train", InputConfig())
+    assert (batch["image"].dtype, batch["mask"].dtype) == (tf.uint16, tf.uint16)
+    np.testing.assert_array_equal(batch["mask"][:3], masks)
+    np.testing.assert_array_equal(batch["image"][1], decode_pixels(shard[1], "uint16"))
+    assert batch["weight"].numpy().tolist() == [1, 1, 1, 0]
+    spec = train_batches(str(tmp_path), info, 2, 0, InputConfig()).element_spec
+    assert spec["image"].shape.as_list() == [2, 6, 10, 1]
+
+
 # --- what is refused
 
 
@@ -258,7 +275,7 @@ def test_records_of_native_sizes_are_refused_and_what_to_do_is_said(records):
 @pytest.mark.parametrize("split", ["test", "holdout"])
 def test_an_empty_or_unknown_split_is_refused(records, split):
     with pytest.raises(ValueError, match=rf"expected a split that has examples \(train, val\), found '{split}'"):
-        train_batches(*records, 1, 7, InputConfig(), split=split)
+        train_batches(*records, 1, 7, InputConfig(), splits=[split])
     with pytest.raises(ValueError, match=rf"expected a split that has examples \(train, val\), found '{split}'"):
         eval_batches(*records, 1, split, InputConfig())
 
@@ -273,7 +290,7 @@ def test_a_damaged_record_ends_training_with_an_error(records):
         list(train_batches(folder, info, 1, 7, InputConfig()).take(11))
 
 
-@pytest.mark.parametrize("settings", [{"shuffle_mib": 0}, {"threads": 0}, {"prefetch": -1}])
+@pytest.mark.parametrize("settings", [{"shuffle_mib": 0}, {"threads": 0}, {"prefetch": -1}, {"fold": -1}])
 def test_settings_out_of_range_are_refused_by_name_with_their_value(settings):
     ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=rf"input\.{name}: expected at least .*, found {value}"):

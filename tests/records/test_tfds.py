@@ -3,11 +3,12 @@ import io
 import numpy as np
 import pytest
 
-from imaging.codec import decode_image, decode_mask
+from imaging.codec import decode_image, decode_mask, encode_png
 from records.files import join
 from records.info import read_info
-from records.schema import decode
+from records.schema import FEATURES, decode
 from records.shards import read_shard
+from records.tfds import DATASET_INFO_FILE, FEATURES_FILE, dataset_info_json, features_json
 
 
 def decoded_records(folder, split):
@@ -25,7 +26,13 @@ def check_all_examples(folder, split):
         image = example["image"]
         record = records[image["source_id"].decode()]
         seen.append(record.source_id)
-        np.testing.assert_array_equal(image["encoded"], decode_image(record.image))
+        if record.image_format == "raw":
+            assert image["encoded"] == record.image
+        else:
+            np.testing.assert_array_equal(image["encoded"], decode_image(record.image))
+        if record.slice_index is not None:
+            assert image["slice_index"] == record.slice_index
+            assert tuple(image["spacing_mm"]) == record.spacing_mm
         assert (image["height"], image["width"], image["channels"]) == (record.height, record.width, record.channels)
         assert image["filename"].decode() == record.filename
         assert image["group"].decode() == record.group
@@ -38,7 +45,9 @@ def check_all_examples(folder, split):
         if record.mask is None:
             assert "segmentation" not in image
             continue
-        np.testing.assert_array_equal(image["segmentation"]["class"]["encoded"][:, :, 0], decode_mask(record.mask))
+        mask = decode_mask(record.mask)
+        assert image["segmentation"]["class"]["encoded"].dtype == mask.dtype
+        np.testing.assert_array_equal(image["segmentation"]["class"]["encoded"][:, :, 0], mask)
         if record.instances is None:
             assert "instance" not in image["segmentation"]
             assert "object" not in image
@@ -91,3 +100,24 @@ def test_tensorflow_datasets_reads_16_bit_images_and_several_sizes(preprocess_fo
             (raw / folder / f"{number}.png").write_bytes(buffer.getvalue())
     preprocess_folder(raw, tmp_path / "records", size=None)
     check_all_examples(tmp_path / "records", "train")
+
+
+@pytest.mark.parametrize("image_format", ["raw", "png"])
+def test_tensorflow_datasets_reads_slices_of_overlapping_classes(tmp_path, make_record, write_records, image_format):
+    generator = np.random.default_rng(0)
+    shard = [
+        make_record(
+            f"a{number}",
+            image_format,
+            1,
+            "uint16",
+            mask=encode_png(generator.integers(0, 2**16, (6, 10), dtype=np.uint16)),
+            slice_index=number,
+            spacing_mm=(0.5, 0.75, 2.5),
+        )
+        for number in range(3)
+    ]
+    info = write_records(tmp_path, {"fold0": [shard]}, dtype="uint16", classes=["a", "b"], overlapping=True)
+    (tmp_path / FEATURES_FILE).write_text(features_json(info, set(FEATURES)))
+    (tmp_path / DATASET_INFO_FILE).write_text(dataset_info_json(info))
+    check_all_examples(tmp_path, "fold0")

@@ -8,7 +8,7 @@ import pytest
 
 from imaging.codec import decode_mask, encode_png
 from records.info import read_info
-from records.schema import encode
+from records.schema import IGNORE_BIT, encode
 from records.shards import FRAME_BYTES
 from records.verify import verify
 
@@ -131,6 +131,42 @@ def test_a_16_bit_mask_is_a_fault(tmp_path, make_record, write_records):
     assert "uint16" in one_fault(tmp_path, write_records, records)
 
 
+OVERLAPPING = {"classes": ["a", "b", "c"], "overlapping": True}
+
+
+def bit_fields(*values: int) -> bytes:
+    mask = np.zeros((6, 10), np.uint16)
+    mask[0, : len(values)] = values
+    return encode_png(mask)
+
+
+def test_overlapping_classes_and_raw_pixels_have_no_fault(tmp_path, make_record, write_records):
+    masks = [bit_fields(0b111, 0b010), bit_fields(IGNORE_BIT, IGNORE_BIT + 0b001, 0b100)]
+    shard = [make_record(f"a{number}", "raw", mask=mask) for number, mask in enumerate(masks)]
+    info = write_records(tmp_path, {"train": [shard]}, **OVERLAPPING)
+    split = info.splits["train"]
+    assert (split.class_pixels, split.ignored_pixels, split.class_examples) == ([1, 2, 2], 2, [1, 1, 2])
+    assert faults_of(tmp_path, info) == []
+
+
+def test_an_unknown_bit_names_the_record(tmp_path, make_record, write_records):
+    strange = bit_fields(1 << 3, 1 << 14, IGNORE_BIT + (1 << 5), 0b111)
+    good = [make_record(key, mask=bit_fields(0b101, IGNORE_BIT)) for key in ("a0", "a1")]
+    message = one_fault(tmp_path / "bits", write_records, [*good, make_record("a2", mask=strange)], **OVERLAPPING)
+    assert message == "its mask holds the bits [3, 5, 14]; the classes are bits 0 to 2, bit 15 = ignore"
+    message = one_fault(tmp_path / "indices", write_records, [*good, make_record("a2")], **OVERLAPPING)
+    assert message == "expected a mask of uint16, found uint8"
+
+
+def test_raw_pixels_of_a_wrong_length_or_among_image_files_name_the_record(tmp_path, make_record, write_records):
+    good = [make_record("a0", "raw"), make_record("a1", "raw")]
+    short = make_record("a2", "raw", image=make_record("a2", "raw").image[:-3])
+    message = one_fault(tmp_path / "short", write_records, [*good, short])
+    assert message == "image/encoded: expected 180 bytes of raw uint8[6, 10, 3], found 177"
+    message = one_fault(tmp_path / "file", write_records, [*good, make_record("a2")])
+    assert message == "expected an image coded as 'raw', found the format 'png'"
+
+
 def test_missing_instances_are_a_fault_where_the_folder_promises_them(tmp_path, make_record, write_records):
     records = [make_record("a0"), make_record("a1"), make_record("a2", instances=None)]
     assert "instance map" in one_fault(tmp_path, write_records, records)
@@ -224,6 +260,21 @@ def test_the_info_command_shows_splits_class_shares_and_the_histogram_of_objects
     assert ["2 – 3", "0", ""] in rows
     assert ["4 – 7", "4", "█" * 40] in rows
     assert not any(row and row[0].startswith("8") for row in rows)
+
+
+def test_the_info_command_shows_folds_overlapping_classes_and_what_was_mended(tmp_path, make_record, write_records):
+    records = [make_record(f"a{number}", "raw", mask=bit_fields(0b111, 0b101, 0b100, 0)) for number in range(3)]
+    changes = OVERLAPPING | {"warnings": {"slope of 0 read as 1": 7}}
+    write_records(tmp_path / "records", {"fold0": [records[:1]], "fold1": [records[1:]]}, **changes)
+    ended = records_command("info", tmp_path / "records")
+    assert ended.returncode == 0, ended.stderr
+    assert "made, 6x10 raw uint8 RGB, overlapping classes, 2 folds, fingerprint ffffffffffff" in ended.stdout
+    assert "mended on reading, 7 times: slope of 0 read as 1" in ended.stdout
+    assert "share of the sum of all classes' pixels" in ended.stdout
+    rows = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in ended.stdout.splitlines()]
+    assert ["fold1", "2", "1", "0.0"] in rows
+    assert ["a", "33.33%", "100%", "33.33%", "100%"] in rows
+    assert ["c", "50.00%", "100%", "50.00%", "100%"] in rows
 
 
 def test_the_commands_import_no_tensorflow():

@@ -34,10 +34,10 @@ def result(folder) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["plain", "augmented"])
+@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping"])
 def test_step_losses_do_not_depend_on_the_number_of_replicas(result, name):
     one, two = (result["losses"][f"{name}-{count}"] for count in (1, 2))
-    # 14 training examples in batches of 4, twice.
+    # 14 training examples in batches of 4, twice; as many of two folds.
     assert len(one) == len(two) == 6
     assert len(set(one)) == 6
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
@@ -47,7 +47,7 @@ def test_augmentation_was_on(result):
     assert not np.allclose(result["losses"]["plain-1"], result["losses"]["augmented-1"], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["plain", "augmented"])
+@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping"])
 def test_epoch_scores_do_not_depend_on_the_number_of_replicas(result, name):
     # The last validation batch holds one image and three of padding: the second replica gets padding alone.
     for one, two in zip(result["history"][f"{name}-1"], result["history"][f"{name}-2"], strict=True):

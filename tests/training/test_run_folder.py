@@ -28,6 +28,8 @@ def test_the_config_comes_back_as_it_was(nuclei_records, tmp_path):
     assert found["records"]["fingerprint"] == info.fingerprint
     assert found["records"]["classes"] == ["background", "nucleus"]
     assert found["records"]["mean"] == info.mean
+    assert found["records"]["overlapping"] is False
+    assert found["records"]["intensity"] == info.intensity
 
 
 def test_a_folder_without_config_is_no_run(tmp_path):

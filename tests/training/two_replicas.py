@@ -14,8 +14,10 @@ from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from inference.predictor import load_run
 from model.config import AugmentConfig, ModelConfig
+from records.config import InputConfig
 from records.info import read_info
 from tests.training.events import step_losses
+from tests.training.scans import write_scans
 from training.config import TrainConfig
 from training.devices import choose_strategy
 from training.loop import train
@@ -26,6 +28,7 @@ PLAIN = ModelConfig(depth=1, filters=2, norm="none", dropout=0.0)
 RUNS = {
     "plain": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN, augment=AugmentConfig.none()),
     "augmented": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN),
+    "overlapping": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN, input=InputConfig(fold=1)),
     "random": TrainConfig(epochs=2, global_batch_size=4, model=ModelConfig(depth=1, filters=2, noise=0.1)),
 }
 
@@ -39,11 +42,14 @@ def main(records: str, folder: Path) -> None:
     strategies = {2: choose_strategy(2)[0], 1: tf.distribute.get_strategy()}
     assert [strategies[count].num_replicas_in_sync for count in (1, 2)] == [1, 2]
     info = read_info(records)
+    scans = str(folder / "scans")
+    write_scans(Path(scans))
     result = {"losses": {}, "history": {}, "metrics": {}}
     for name, config in RUNS.items():
         for count in (2,) if name == "random" else (1, 2):
             run = RunFolder(folder / f"{name}-{count}")
-            state = train(records, info, run, config, strategies[count], silent_progress, lambda line: None)
+            source = scans if name == "overlapping" else records
+            state = train(source, read_info(source), run, config, strategies[count], silent_progress, lambda line: None)
             result["losses"][f"{name}-{count}"] = list(step_losses(run.tensorboard).values())
             result["history"][f"{name}-{count}"] = state.history
     for count, strategy in strategies.items():

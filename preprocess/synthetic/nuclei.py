@@ -1,19 +1,13 @@
-"""Small made-up raw datasets in real layouts, for the demo, for tests, and for a first try of a pipeline.
-
-python -m preprocess.synthetic LAYOUT OUT [--images 96] [--seed 0]
-
-The same seed gives the same files.
-"""
+"""Blobs such as nuclei, one mask per blob, in the layouts nuclei and folder."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-import cli
 from imaging.codec import encode_png
+from preprocess.synthetic.config import SyntheticConfig
 
 _SIZES = ((128, 128), (128, 160), (160, 128), (192, 192))
 # Background and object colours (RGB) that microscopes give: fluorescence, two stains, phase contrast.
@@ -23,20 +17,6 @@ _LOOKS = (
     ((225, 205, 225), (105, 60, 140)),
     ((150, 150, 148), (215, 215, 210)),
 )
-
-
-@dataclass(frozen=True)
-class SyntheticConfig:
-    """How much is made."""
-
-    images: int = 96
-    """Number of images."""
-    seed: int = 0
-    """The same seed gives the same files."""
-
-    def __post_init__(self):
-        if self.images < 1:
-            raise ValueError(f"images: expected at least 1, found {self.images}")
 
 
 def make_scene(generator: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -107,25 +87,3 @@ def write_folder(folder: Path, config: SyntheticConfig) -> None:
         for mask in masks:
             union |= mask
         (folder / "masks" / stem).write_bytes(encode_png(union))
-
-
-WRITERS = {"nuclei": write_nuclei, "folder": write_folder}
-
-
-def main() -> None:
-    """Parses the command line and writes a dataset."""
-    paths, config = cli.parse(
-        SyntheticConfig,
-        {"layout": ("Layout to write.", tuple(WRITERS)), "out": "New folder for the raw dataset."},
-        "python -m preprocess.synthetic",
-        "Makes a small raw dataset.",
-    )
-    folder = Path(paths["out"])
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: expected a new or empty folder, found files in it")
-    WRITERS[paths["layout"]](folder, config)
-    cli.console.print(f"{config.images} images in the layout {paths['layout']}: {folder}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

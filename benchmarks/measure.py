@@ -1,0 +1,63 @@
+"""Seconds and memory of a function and of all processes that it starts."""
+
+import logging
+import multiprocessing
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+Run = Callable[[str, str, int], dict[str, float]]
+"""(raw, out, workers) -> seconds by stage, "total" among them; makes the folder `out`."""
+
+
+def measure(run: Run, raw: str, workers: int) -> dict[str, float]:
+    """Returns what `run` returns, called in a fresh process, and peak memory in MiB.
+
+    "driver_mib" is that process' own, "worker_mib" that of the largest process that it started, 0 without one.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=spawn) as executor:
+        return executor.submit(_with_memory, run, raw, f"{folder}/out", workers).result()
+
+
+def _with_memory(run: Run, raw: str, out: str, workers: int) -> dict[str, float]:
+    logging.disable(logging.WARNING)
+    for stream in (1, 2):  # what libraries and their processes print would break our tables
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    peaks = {os.getpid(): 0.0}
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch_memory, args=(peaks, done))
+    watcher.start()
+    try:
+        result = run(raw, out, workers)
+    finally:
+        done.set()
+        watcher.join()
+    driver = peaks.pop(os.getpid())
+    return result | {"driver_mib": driver, "worker_mib": max(peaks.values(), default=0.0)}
+
+
+def _watch_memory(peaks: dict[int, float], done: threading.Event) -> None:
+    """Keeps the peak memory in MiB of this process and of all that descend from it, by process id.
+
+    From /proc (Linux): getrusage counts for a child what its parent had when it was forked.
+    """
+    while not done.wait(0.2):
+        statuses = {}
+        for path in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):
+                status = dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
+                statuses[int(status["Pid"])] = status
+        for pid, status in statuses.items():
+            if "VmHWM" in status and _descends(pid, statuses):
+                peaks[pid] = max(peaks.get(pid, 0.0), int(status["VmHWM"].split()[0]) / 2**10)
+
+
+def _descends(pid: int, statuses: dict[int, dict[str, str]]) -> bool:
+    while pid in statuses and pid != os.getpid():
+        pid = int(statuses[pid]["PPid"])
+    return pid == os.getpid()
