@@ -84,7 +84,7 @@ def measure(config: BenchmarkConfig) -> Table:
         plan.to_parquet(path, index=False, row_group_size=4096)
         size = path.stat().st_size
     table = Table(title="plan, one process", title_justify="left")
-    headings = ("rows", "make_plan s", "its CPU s", "fingerprint s", "index MiB", "peak MiB", "plan.parquet bytes/row")
+    headings = ("rows", "plan s", "CPU s", "fingerprint s", "index MiB", "peak MiB", "Parquet B/row")
     for heading in headings:
         table.add_column(heading, justify="right")
     # On a busy machine the CPU seconds are the ones to compare.

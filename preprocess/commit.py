@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from preprocess.plan import SPLITS
+from preprocess.plan.split import SPLITS
 from preprocess.storage import delete_files, write_file
 from preprocess.write import ANNOTATIONS_FILE, ShardReport, ShardSettings
 from records.files import join

@@ -23,9 +23,9 @@ from preprocess.commit import (
 from preprocess.config import PreprocessConfig
 from preprocess.convert import Target
 from preprocess.index import INDEX_FILE, find_items, make_index
-from preprocess.lists import read_key_list, read_sample
 from preprocess.pipeline import run_tasks
 from preprocess.plan import PLAN_FILE, describe_plan, fingerprint, make_plan
+from preprocess.plan.lists import read_key_list, read_sample
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
 from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file

@@ -11,20 +11,20 @@ _MOST_HASHES = 4000
 def closest_pairs(dataset: Dataset, count: int, seed: int = 0) -> pd.DataFrame:
     """Returns first, second (keys) and bits (in which their hashes differ), the closest first; no key is there twice.
 
-    Of more than 4,000 hashes a random sample is compared. Only written examples count; of a tiled image, one tile.
+    Of more than 4,000 hashes a random sample is compared. A tiled image counts once, with its first tile.
 
     Args:
-      dataset: with records.
+      dataset: records or a plan.
       count: of pairs, at most.
       seed: of the sample.
     """
-    written = dataset.examples[dataset.examples["key"].isin(dataset.offsets.index)].drop_duplicates("image")
+    examples = dataset.examples.drop_duplicates("image")
     hashes = dataset.index.drop_duplicates("image").set_index("image")["perceptual_hash"]
-    written = written.assign(hash=written["image"].map(hashes)).dropna(subset="hash")
-    if len(written) > _MOST_HASHES:
-        written = written.sample(_MOST_HASHES, random_state=seed)
-    keys = written["key"].to_numpy()
-    data = np.frombuffer(bytes.fromhex("".join(written["hash"])), np.uint8).reshape(-1, 8)
+    examples = examples.assign(hash=examples["image"].map(hashes)).dropna(subset="hash")
+    if len(examples) > _MOST_HASHES:
+        examples = examples.sample(_MOST_HASHES, random_state=seed)
+    keys = examples["key"].to_numpy()
+    data = np.frombuffer(bytes.fromhex("".join(examples["hash"])), np.uint8).reshape(-1, 8)
     # Bits as -1 and 1: the product of two hashes is 64 - 2 * (bits that differ).
     bits = np.unpackbits(data, axis=1).astype(np.float32) * 2 - 1
     left, right = np.triu_indices(len(keys), 1)

@@ -70,11 +70,11 @@ def draw_duplicates(dataset: Dataset, window: Window = None, clusters: int = 4) 
     """Draws a row for each of the largest clusters of near-duplicates, or else the two pairs that look most alike."""
     if dataset.info is None:
         return note(_NO_RECORDS)
-    written = set(dataset.offsets.index)
+    examples = dataset.examples.drop_duplicates(["image", "slice_index"])  # one tile of an image is enough
     rows = []
     for cluster in duplicate_table(dataset)["cluster"].head(clusters):
-        keys = dataset.examples.loc[dataset.examples["duplicate"] == cluster, "key"]
-        rows.append([(key, "") for key in keys if key in written][:_COLUMNS])
+        keys = examples.loc[examples["duplicate"] == cluster, "key"]
+        rows.append([(key, "") for key in keys.head(_COLUMNS)])
     if not rows:
         pairs = closest_pairs(dataset, 2).itertuples()
         rows = [[(key, f"closest pair, {pair.bits} bits apart") for pair in pairs for key in (pair.first, pair.second)]]
@@ -101,7 +101,7 @@ def draw_outliers(dataset: Dataset, facts: pd.DataFrame, window: Window = None) 
     """
     if dataset.info is None:
         return note(_NO_RECORDS)
-    chosen = choose_outliers(dataset, facts[facts.index.isin(dataset.offsets.index)])
+    chosen = choose_outliers(dataset, facts)
     shown = dataset.info.stored_window(window) if _is_hu(dataset.info) else None
     shown = shown or _full_scale(dataset.info)
     digits = 0 if _is_hu(dataset.info) else 3
@@ -110,7 +110,7 @@ def draw_outliers(dataset: Dataset, facts: pd.DataFrame, window: Window = None) 
         row = facts.loc[key]
         numbers = f"mean {row['brightness']:.{digits}f}, contrast {row['contrast']:.{digits}f}"
         picture = display_image(shrink(example).image, shown)
-        panels.append(_panel(dataset, key, picture, why, numbers, f"clipped {row['clipped']:.0%}"))
+        panels.append(_panel(dataset, key, picture, why, numbers, f"clipped {row['clipped']:.0%}, {_short(key)}"))
     return draw_panels(panels) if panels else note("No measures are known of these examples.")
 
 
@@ -211,4 +211,4 @@ def _colour(number: int, info: RecordsInfo) -> Colour:
 
 
 def _short(key: str) -> str:
-    return key if len(key) <= 24 else f"{key[:9]}…{key[-9:]}"
+    return key if len(key) <= 20 else f"{key[:9]}…{key[-9:]}"

@@ -7,10 +7,10 @@ lists of splits give sides; what they leave open, hashes decide.
 import numpy as np
 import pandas as pd
 
-from preprocess.balance import check_objects, drop
 from preprocess.config import PreprocessConfig
-from preprocess.duplicates import first_rows, join
-from preprocess.hashes import salted_hashes
+from preprocess.plan.balance import check_objects, drop
+from preprocess.plan.duplicates import first_rows, join
+from preprocess.plan.hashes import salted_hashes
 
 SPLITS = ("train", "val", "test")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from preprocess.config import PreprocessConfig, parse_quota
-from preprocess.hashes import salted_hashes
+from preprocess.plan.hashes import salted_hashes
 
 
 def drop(plan: pd.DataFrame, rows: np.ndarray, reason: str | pd.Series) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from preprocess.config import PreprocessConfig, Splits
 from preprocess.plan import SHARD_BYTES, describe_plan, fingerprint, make_plan, shard_count
-from tests.preprocess.tables import keys, make_index, splits_of
+from tests.preprocess.plan.tables import keys, make_index, splits_of
 
 
 def test_fractions_are_exact_where_every_example_is_its_own_group():
@@ -272,6 +272,15 @@ def test_shards_are_counted_by_the_bytes_of_their_coding():
     assert shard_count(40, int(40 * pixels * 3.05)) == 4
 
 
+def test_shards_are_counted_by_the_bytes_of_their_own_split():
+    index = make_index(keys(64), split=["train"] * 32 + ["val"] * 16 + ["test"] * 16)
+    index["height"] = index["width"] = pd.array([4096] * 32 + [64] * 32, "Int64")
+    plan = make_plan(index, PreprocessConfig(coding="raw", size=None))
+    expected = shard_count(32, int(32 * 4096 * 4096 * 3.05))
+    assert plan.groupby("split")["shards"].first().to_dict() == {"train": expected, "val": 1, "test": 1}
+    assert expected > 2
+
+
 def test_raw_examples_all_have_the_most_channels_and_the_widest_dtype():
     index = make_index(keys(32), height=2048, width=2048, channels=[1] * 31 + [3], depth=[8] * 31 + [16])
     plan = make_plan(index, PreprocessConfig(coding="raw", size=None, splits=Splits(1.0, 0.0, 0.0)))
@@ -297,3 +306,14 @@ def test_the_description_names_folds():
     config = PreprocessConfig(splits=Splits(folds=2))
     lines = describe_plan(make_plan(make_index(keys(20)), config), config)
     assert lines == ["plan       fold0 9 (1 shard) · fold1 9 (1 shard) · test 2 (1 shard)"]
+
+
+def test_a_split_that_no_patient_is_left_for_is_told():
+    index = make_index(keys(40), group=[f"p{number // 20}" for number in range(40)])
+    config = PreprocessConfig()
+    lines = describe_plan(make_plan(index, config), config)
+    assert lines[1] == (
+        "warning    val and test without examples: 2 independent images or groups, choose larger --splits"
+    )
+    config = PreprocessConfig(splits=Splits(1, 0, 0))
+    assert len(describe_plan(make_plan(index, config), config)) == 1

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from imaging.tiling import tile_windows
 from preprocess.config import PreprocessConfig
 from preprocess.plan import make_plan
-from tests.preprocess.tables import keys, make_index
+from tests.preprocess.plan.tables import keys, make_index
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from preprocess.config import PreprocessConfig, parse_quota
 from preprocess.plan import make_plan
-from tests.preprocess.tables import keys, make_index
+from tests.preprocess.plan.tables import keys, make_index
 
 
 def chosen(plan):
@@ -91,6 +91,13 @@ def test_empty_examples_are_the_most_that_their_highest_share_allows(empty, othe
     # In whole numbers: kept / (kept + others) <= percent / 100, and one more would be too many.
     assert 100 * kept <= percent * (kept + others)
     assert kept == empty or 100 * (kept + 1) > percent * (kept + 1 + others)
+
+
+def test_a_share_that_comes_out_even_loses_nothing_to_rounding():
+    # 3 of 25 are 12 %, though 0.12 * 22 / (1 - 0.12) is 2.9999999999999996.
+    index = make_index(keys(30), foreground=[0] * 8 + [7] * 22)
+    plan = make_plan(index, PreprocessConfig(max_empty=0.12))
+    assert len(chosen(plan)) == 25
 
 
 def test_drop_empty_leaves_none():

@@ -3,7 +3,8 @@ import pytest
 
 from preprocess.config import PreprocessConfig, Splits
 from preprocess.plan import make_plan
-from tests.preprocess.tables import keys, make_index, splits_of
+from preprocess.plan.lists import read_key_list, read_sample
+from tests.preprocess.plan.tables import keys, make_index, splits_of
 
 CONFIG = PreprocessConfig(splits=Splits(keys="splits.csv"))
 FOLDS = PreprocessConfig(splits=Splits(keys="splits.csv", folds=3))
@@ -107,3 +108,30 @@ def test_an_id_of_a_sample_that_names_two_images_is_an_error():
     message = "sample: expected one image named 'x', found 'one/x.jpg', 'two/x.jpg'"
     with pytest.raises(ValueError, match=message):
         make_plan(index, SAMPLE, sample=["x"])
+
+
+def test_a_key_list_is_read_as_text_whatever_its_keys_look_like(tmp_path):
+    path = tmp_path / "splits.csv"
+    path.write_text("\ufeffsplit, key,note\n0, 007,x\ntest,NA,\n", encoding="utf-8")
+    assert read_key_list(str(path)).values.tolist() == [["007", "0"], ["NA", "test"]]
+    assert read_key_list(None) is None
+
+
+def test_a_key_list_without_its_columns_is_refused(tmp_path):
+    path = tmp_path / "splits.csv"
+    path.write_text("image,split\na,train\n")
+    with pytest.raises(ValueError, match=r"expected the columns key and split, found image, split without key"):
+        read_key_list(str(path))
+    with pytest.raises(ValueError, match="splits.keys: .*missing.csv: expected a CSV file"):
+        read_key_list(str(tmp_path / "missing.csv"))
+
+
+def test_a_sample_names_each_image_once_in_its_order(tmp_path):
+    path = tmp_path / "sample.csv"
+    path.write_text("Image_Label,EncodedPixels\nb_1.jpg_Fish,1 1\nb_1.jpg_Sugar,1 1\na.jpg_Fish,\n")
+    assert read_sample(str(path)) == ["b_1.jpg", "a.jpg"]
+    path.write_text("ImageId,EncodedPixels\nb_1.jpg,1 1\na.jpg,\nb_1.jpg,5 1\n")
+    assert read_sample(str(path)) == ["b_1.jpg", "a.jpg"]
+    path.write_text("ImageId,EncodedPixels\n")
+    with pytest.raises(ValueError, match="expected a row for each image, found none"):
+        read_sample(str(path))

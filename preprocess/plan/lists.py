@@ -1,13 +1,51 @@
-"""Listing: the user's own lists say who is in: a list of splits, or a sample submission and its order."""
+"""Lists that the user brings and that say who is in: the split of each image, or a sample submission and its order."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from preprocess.balance import drop
 from preprocess.config import PreprocessConfig
-from preprocess.split import split_names
+from preprocess.plan.balance import drop
+from preprocess.plan.split import split_names
 
 NAMED_AT_ONCE = 3
+
+
+def read_key_list(path: str | None) -> pd.DataFrame | None:
+    """Returns the columns key and split of a CSV file, as text; None without a path.
+
+    Raises:
+      ValueError: the file cannot be read, or lacks a column.
+    """
+    if path is None:
+        return None
+    table = _read_csv(path, "splits.keys")
+    if missing := {"key", "split"} - set(table.columns):
+        raise ValueError(
+            f"splits.keys: {path}: expected the columns key and split, found {', '.join(table.columns)} "
+            f"without {' and '.join(sorted(missing))}"
+        )
+    return table[["key", "split"]]
+
+
+def read_sample(path: str | None) -> list[str] | None:
+    """Returns the images of a sample submission, each once, in its order; None without a path.
+
+    They stand in the first column; in a column Image_Label, as the clouds' has it, before the last underscore.
+
+    Raises:
+      ValueError: the file cannot be read, or is empty.
+    """
+    if path is None:
+        return None
+    table = _read_csv(path, "sample")
+    names = table.iloc[:, 0]
+    if table.columns[0] == "Image_Label":
+        names = names.str.rpartition("_")[0]
+    if names.empty:
+        raise ValueError(f"sample: {path}: expected a row for each image, found none")
+    return list(dict.fromkeys(names))
 
 
 def follow_keys(plan: pd.DataFrame, keys: pd.DataFrame, config: PreprocessConfig) -> None:
@@ -97,3 +135,10 @@ def _matches(plan: pd.DataFrame, names: pd.Series, columns: list[str]) -> list[n
 def _some(names: pd.Series) -> str:
     shown = ", ".join(repr(name) for name in names.iloc[:NAMED_AT_ONCE])
     return f"{shown}, …" if len(names) > NAMED_AT_ONCE else shown
+
+
+def _read_csv(path: str, setting: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(Path(path), dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise ValueError(f"{setting}: {path}: expected a CSV file: {error}") from error

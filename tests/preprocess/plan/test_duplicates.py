@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.config import PreprocessConfig
-from preprocess.duplicates import describe_clusters, find_duplicates, first_rows, join, near_hashes
 from preprocess.plan import make_plan
-from tests.preprocess.tables import keys, make_index
+from preprocess.plan.duplicates import describe_clusters, find_duplicates, first_rows, join, near_hashes
+from tests.preprocess.plan.tables import keys, make_index
 
 EDGES = st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40)
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from preprocess.balance import apply_quota, drop_outliers, limit_empty
 from preprocess.config import PreprocessConfig
-from preprocess.duplicates import describe_clusters, find_duplicates
-from preprocess.hashes import salted_hashes
-from preprocess.listing import follow_keys, follow_sample
-from preprocess.split import (
-    SPLITS,
+from preprocess.plan.balance import apply_quota, drop_outliers, limit_empty
+from preprocess.plan.duplicates import describe_clusters, find_duplicates
+from preprocess.plan.hashes import salted_hashes
+from preprocess.plan.lists import follow_keys, follow_sample
+from preprocess.plan.split import (
     assign_splits,
     check_groups,
     check_list,
@@ -28,9 +27,7 @@ from preprocess.split import (
     split_names,
     tie_clusters,
 )
-from preprocess.tiles import CROP, cut_tiles
-
-__all__ = ["PLAN_FILE", "SHARD_BYTES", "SPLITS", "describe_plan", "fingerprint", "make_plan", "shard_count"]
+from preprocess.plan.tiles import CROP, cut_tiles
 
 PLAN_FILE = "plan.parquet"
 SHARD_BYTES = 128 * 2**20
@@ -145,7 +142,7 @@ def describe_plan(plan: pd.DataFrame, config: PreprocessConfig) -> list[str]:
     for status in ("rejected", "dropped"):
         count = int((plan["status"] == status).sum())
         parts += [f"{status} {count}"] if count else []
-    lines = [("plan", " · ".join(parts))]
+    lines = [("plan", " · ".join(parts)), *_describe_empty_splits(plan, splits.index, config)]
     # What stands before the colon is the same for all of a kind.
     reasons = plan.loc[plan["status"] == "dropped", "reason"].str.split(":", n=1).str[0].value_counts()
     if len(reasons):
@@ -159,6 +156,16 @@ def describe_plan(plan: pd.DataFrame, config: PreprocessConfig) -> list[str]:
     clusters = describe_clusters(plan)
     lines += [("duplicates", clusters)] if clusters else []
     return [f"{label:<10} {text}" for label, text in lines] + plan.attrs.get("shortages", [])
+
+
+def _describe_empty_splits(plan: pd.DataFrame, found: pd.Index, config: PreprocessConfig) -> list[tuple[str, str]]:
+    """Returns a line if the shares ask for a split that is empty: with few patients, say, one is as much as a share."""
+    empty = [name for name in split_names(config) if name not in found and getattr(config.splits, name, 0)]
+    if config.unlabeled or not empty:
+        return []
+    clusters = plan.loc[plan["status"] == "in", "cluster"].nunique()
+    text = f"{' and '.join(empty)} without examples: {clusters} independent images or groups, choose larger --splits"
+    return [("warning", text)]
 
 
 def _begin(index: pd.DataFrame) -> pd.DataFrame:

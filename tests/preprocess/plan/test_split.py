@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from preprocess.config import PreprocessConfig, Splits
 from preprocess.plan import make_plan
-from preprocess.split import divide
-from tests.preprocess.tables import keys, make_index, splits_of
+from preprocess.plan.split import divide
+from tests.preprocess.plan.tables import keys, make_index, splits_of
 
 NEAR = ("00000000000000ff", "00000000000000fe")
 
