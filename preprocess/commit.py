@@ -78,7 +78,7 @@ def commit(
     names = [*(f"fold{number}" for number in range(folds)), "test"] if folds else SPLITS
     splits = {split: [(shard, reports[shard]) for shard in reports if shard.split == split] for split in names}
     everything = list(reports.values())
-    instances = any(any(report.object_counts) for report in everything)
+    instances = any(report.instance_maps for report in everything)
     training = [report for split, rows in splits.items() if split not in ("val", "test") for _, report in rows]
     mean, std = _pixel_statistics([report for report in training if report.pixels] or everything)
     sizes = {tuple(size) for report in everything for size in report.sizes}
@@ -107,7 +107,7 @@ def commit(
         versions=_versions(),
     )
     write_table(folder, OFFSETS_FILE, _offsets(reports))
-    keys = _stored_keys(labeled, instances, is_volume)
+    keys = _stored_keys(everything, labeled, is_volume)
     write_file(join(folder, FEATURES_FILE), features_json(info, keys).encode())
     write_file(join(folder, DATASET_INFO_FILE), dataset_info_json(info).encode())
     write_file(join(folder, INFO_FILE), info.to_json().encode())
@@ -146,12 +146,14 @@ def _count_warnings(reports: list[ShardReport]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _stored_keys(labeled: bool, instances: bool, is_volume: bool) -> set[str]:
+def _stored_keys(reports: list[ShardReport], labeled: bool, is_volume: bool) -> set[str]:
     missing = set() if is_volume else {"image/slice_index", "image/spacing_mm"}
     if not labeled:
         missing |= {"image/segmentation/class/encoded", "image/segmentation/class/format"}
-    if not instances:
-        missing |= {"image/segmentation/instance/encoded", "image/object/count"}
+    if not any(report.instance_maps for report in reports):
+        missing.add("image/segmentation/instance/encoded")
+    if not any(any(report.object_counts) for report in reports):
+        missing.add("image/object/count")
     return FEATURES.keys() - missing
 
 

@@ -52,8 +52,8 @@ class ShardReport:
     """What is known of a finished shard; the content of `<shard>.json`.
 
     offsets: byte offset of each record's frame; keys: of each record. channel_sums, channel_squares: of all pixels.
-    The rest as in `records.info.SplitInfo`. rejected: [key, reason] of items that turned out bad. warnings: what was
-    mended on reading raw files -> how many times.
+    instance_maps: number of records that have one. rejected: [key, reason] of items that turned out bad. warnings: what
+    was mended on reading raw files -> how many times. The rest as in `records.info.SplitInfo`.
     """
 
     fingerprint: str
@@ -68,6 +68,7 @@ class ShardReport:
     ignored_pixels: int = 0
     class_examples: list[int] = field(default_factory=list)
     object_counts: list[int] = field(default_factory=lambda: [0] * _COUNT_BINS)
+    instance_maps: int = 0
     lost_pixels: int = 0
     sizes: list[list[int]] = field(default_factory=list)
     rejected: list[list[str]] = field(default_factory=list)
@@ -93,6 +94,7 @@ class ShardReport:
             self.ignored_pixels += ignored
             self.class_pixels = _add(self.class_pixels, counts)
             self.class_examples = _add(self.class_examples, counts > 0)
+        self.instance_maps += record.instances is not None
         if record.objects is not None:
             self.object_counts[min(record.objects.bit_length(), _COUNT_BINS - 1)] += 1
 

@@ -19,10 +19,10 @@ def silent_progress(label, total):
     yield lambda done: None
 
 
-def make_records(layout: str, raw, folder, **settings):
+def make_records(layout: str, raw, records, **settings):
     """Preprocesses in this process; returns the RecordsInfo."""
     config = PreprocessConfig(**{"workers": 1, **settings})
-    return preprocess(layout, str(raw), str(folder), config, silent_progress, lambda line: None)
+    return preprocess(layout, str(raw), str(records), config, silent_progress, lambda line: None)
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,15 @@ def test_random_splits_are_alike_and_shifted_ones_different():
     assert "--seed" in text
 
 
+def test_of_very_many_examples_a_sample_is_compared():
+    values = np.random.default_rng(0).normal(size=30_000)
+    found = compare_splits(make_facts({"train": values[:15_000], "val": values[15_000:] + 1}, "brightness")).iloc[0]
+    # Two unit normals one apart: erf(1 / sqrt(8)).
+    assert found["distance"] == pytest.approx(0.3829, abs=0.02)
+    assert found["examples"] == pytest.approx(10_000, rel=0.03)
+    assert found["verdict"] == "different"
+
+
 def test_few_clusters_tell_nothing_however_many_examples_they_have():
     facts = make_facts({"train": [1] * 80, "val": [9] * 20})
     facts["cluster"] = ["a", "b", "c", "d"] * 20 + ["e"] * 20
