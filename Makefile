@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 GPU := $(shell command -v nvidia-smi 2>/dev/null)
 
-.PHONY: help setup setup-dev demo test test-slow lint format lock benchmark clean
+.PHONY: help setup setup-dev demo test test-slow lint format lock benchmark notebook clean
 
 help:
 	@echo "make demo       made-up raw data -> records -> U-Net -> scores and pictures, in minutes"
 	@echo "make test       lint and tests"
 	@echo "make test-slow  the tests that train for minutes"
 	@echo "make benchmark  speed and memory of preprocess against a hand-written loop"
+	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
 	@echo "make lock       requirements*.txt anew from pyproject.toml (needs uv)"
 
@@ -71,6 +72,12 @@ test-slow: setup-dev
 
 benchmark: setup
 	$(BIN)/python -m benchmarks.preprocess
+
+RECORDS ?= data/nuclei
+notebook: setup-dev
+	RECORDS=$(abspath $(RECORDS)) $(BIN)/jupyter execute notebooks/exploratory_data_analysis.ipynb \
+	  --output=$(abspath $(RECORDS))/exploratory_data_analysis
+	$(BIN)/jupyter nbconvert --to html $(RECORDS)/exploratory_data_analysis.ipynb
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ import pandas as pd
 from rich.table import Table
 
 import cli
+from benchmarks.measure import memory_mib, reset_peak
 from preprocess.config import PreprocessConfig
 from preprocess.plan import fingerprint, make_plan
 
@@ -72,13 +73,13 @@ def measure(config: BenchmarkConfig) -> Table:
     """Returns a table of what one plan takes."""
     settings = PreprocessConfig()
     index = make_index(config.rows, config.seed)
-    before = _reset_peak()
+    before = reset_peak()
     start, start_cpu = time.monotonic(), time.process_time()
     plan = make_plan(index, settings)
     planned, planned_cpu = time.monotonic(), time.process_time()
     fingerprint(plan, settings.content("folder"))
     marked = time.monotonic()
-    peak = _memory("VmHWM")
+    peak = memory_mib("VmHWM")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "plan.parquet")
         plan.to_parquet(path, index=False, row_group_size=4096)
@@ -96,17 +97,6 @@ def measure(config: BenchmarkConfig) -> Table:
 def _random_hex(generator: np.random.Generator, rows: int, digits: int) -> pd.Series:
     text = generator.bytes(rows * digits // 2).hex()
     return pd.Series([text[start : start + digits] for start in range(0, len(text), digits)], dtype="str")
-
-
-def _reset_peak() -> float:
-    """Lets the peak memory of this process begin anew; returns what it holds now, MiB (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
-
-
-def _memory(name: str) -> float:
-    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
-    return int(status[name].split()[0]) / 2**10
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ class ImageFacts(NamedTuple):
 
     height, width: pixels. channels: 1 or 3. depth: 8 or 16 bits. The rest is measured on the grey image, for a JPEG
     at an eighth of its size; grey values as shares of the highest that the depth allows:
-    mean, contrast: their mean and standard deviation. clipped: share of pixels at 0 or 1.
+    mean, contrast: their mean and standard deviation. clipped: share of pixels at 1. (Most of
+    a fluorescence image is 0, as it should be.)
     blank: all pixels are equal.
     perceptual_hash: 64-bit difference hash, 16 hex digits; images that look alike differ in few bits
     (N. Krawetz, "Kind of Like That", 2013: is each pixel of a 9x8 grey thumbnail brighter than its right neighbour).
@@ -95,7 +96,7 @@ def examine_image(data: bytes) -> ImageFacts:
         grey = pixels[:, :, 0] if channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     full = 2**depth - 1
     mean, contrast = (float(value[0, 0]) / full for value in cv2.meanStdDev(grey))
-    clipped = (np.count_nonzero(grey == 0) + np.count_nonzero(grey == full)) / grey.size
+    clipped = np.count_nonzero(grey == full) / grey.size
     blank = bool(grey.min() == grey.max())
     return ImageFacts(height, width, channels, depth, mean, contrast, clipped, blank, _difference_hash(grey))
 

@@ -122,8 +122,8 @@ class PreprocessConfig:
     max_empty: float | None = None
     """Highest share of empty examples; the rest of them is left out."""
     drop_outliers: list[Literal["blank", "uniform", "clipped"]] = field(default_factory=list)
-    """Leave out images that are flagged: blank (one value), uniform (hardly any contrast), clipped (wrongly
-    exposed: most pixels at the lowest or the highest value)."""
+    """Leave out images that are flagged: blank (one value), uniform (hardly any contrast), clipped
+    (overexposed: more than half of the pixels at the highest value)."""
     intensity: Literal["none", "stretch", "equalize", "clahe"] = "none"
     """Contrast stretching (1st to 99th percentile), histogram equalisation or CLAHE of every image."""
     coding: Literal["keep", "png", "jpeg", "raw"] = "keep"

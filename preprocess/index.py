@@ -36,8 +36,8 @@ from records.schema import IGNORE, IGNORE_BIT
 INDEX_FILE = "index.parquet"
 
 UNIFORM_CONTRAST, CLIPPED_SHARE = 0.008, 0.5
-"""An image is flagged uniform below a contrast of 2 of 255 grey values, clipped when half of its pixels are at the
-lowest or the highest value."""
+"""An image is flagged uniform below a contrast of 2 of 255 grey values, clipped when more than half of its
+pixels are at the highest value."""
 
 _COLUMNS = {
     "key": "str",
@@ -133,7 +133,7 @@ def make_index(
     run_tasks(tasks, fn, "IndexItems", folder, config.workers, config.beam, report)
     rows = (json.loads(read_file(join(folder, task.done_file))) for task in tasks)
     pattern = re.compile(config.group_by) if config.group_by else None
-    index = pd.concat([_table(part, pattern) for part in rows])
+    index = pd.concat([table_of_rows(part, pattern) for part in rows])
     delete_files(folder, [name for task in tasks for name in (task.todo_file, task.done_file)])
     return index.sort_values("key", ignore_index=True)
 
@@ -155,7 +155,8 @@ def find_items(layout: str, files: RawFiles, config: PreprocessConfig) -> list[I
     return items
 
 
-def _table(rows: list[dict[str, Any]], pattern: re.Pattern | None) -> pd.DataFrame:
+def table_of_rows(rows: list[dict[str, Any]], pattern: re.Pattern | None) -> pd.DataFrame:
+    """Returns the rows of `index_rows` as a table; the pattern is that of `PreprocessConfig.group_by`."""
     for row in rows:
         row["group"] = _group(row.get("group") or row["key"], row["key"], pattern)
     return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)

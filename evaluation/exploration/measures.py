@@ -25,7 +25,7 @@ def measure_examples(dataset: Dataset, keys: Iterable[str]) -> tuple[pd.DataFram
     Returns:
       examples: key; objects (annotated); areas (rows in the second table); foreground (share of the known pixels
         that belong to a class other than the background); brightness, contrast (mean and standard deviation of the
-        grey values, in `brightness_unit`); clipped (share of pixels at the lowest or highest value). NaN: not known.
+        grey values, in `brightness_unit`); clipped (share of pixels at the highest value). NaN: not known.
       objects: a row each, see `measure_objects`, with its example's key.
     """
     examples, objects = [], []
@@ -104,5 +104,5 @@ def _measure_image(image: np.ndarray, info: RecordsInfo) -> dict[str, float]:
     return {
         "brightness": float(slope * grey.mean(dtype=np.float64) + offset),
         "contrast": float(slope * grey.std(dtype=np.float64)),
-        "clipped": float(np.mean((grey == 0) | (grey == highest))),
+        "clipped": float(np.mean(grey == highest)),
     }

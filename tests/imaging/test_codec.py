@@ -297,9 +297,9 @@ def test_brightness_contrast_and_clipping_are_shares_of_the_full_range():
     facts = examine_image(encode_png(grey))
     assert facts.mean == pytest.approx(0.4)
     assert facts.contrast == pytest.approx(np.std([0, 1, 0.2, 0.4]))
-    assert facts.clipped == 0.5
+    assert facts.clipped == 0.25
     facts = examine_image(encode_png(grey.astype(np.uint16) * 257))
-    assert (facts.mean, facts.clipped) == (pytest.approx(0.4), 0.5)
+    assert (facts.mean, facts.clipped) == (pytest.approx(0.4), 0.25)
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 53), (64, 48), (7, 5), (1, 9)])
