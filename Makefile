@@ -77,7 +77,6 @@ RECORDS ?= data/nuclei
 notebook: setup-dev
 	RECORDS=$(abspath $(RECORDS)) $(BIN)/jupyter execute notebooks/exploratory_data_analysis.ipynb \
 	  --output=$(abspath $(RECORDS))/exploratory_data_analysis
-	$(BIN)/jupyter nbconvert --to html $(RECORDS)/exploratory_data_analysis.ipynb
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -18,7 +18,12 @@ from records.schema import IGNORE, IGNORE_BIT, class_areas
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 AGREED, MISSED, INVENTED = (0, 158, 115), (230, 159, 0), (204, 60, 140)
 # The first is seen on dark, white and stained backgrounds alike; most datasets have one class.
-PALETTE = ((255, 80, 20), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (204, 121, 167))
+PALETTE = (
+    *((255, 80, 20), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (230, 159, 0), (204, 121, 167)),
+    # From the eighth class on, as different from those and each other as can be.
+    *((130, 60, 200), (140, 200, 30), (150, 75, 0), (0, 210, 190), (230, 0, 90), (30, 30, 110), (255, 160, 190)),
+    *((20, 90, 60), (190, 170, 255), (100, 110, 40), (90, 20, 30), (250, 200, 150), (128, 128, 128)),
+)
 
 
 def display_image(image: np.ndarray, window: tuple[float, float] | None = None) -> np.ndarray:

@@ -1,3 +1,4 @@
+import os
 import zipfile
 from pathlib import Path
 
@@ -6,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from imaging.codec import decode_mask
 from imaging.volume import Geometry, volume_from_slices
 from preprocess.config import CtLayout, PreprocessConfig, Splits
 from preprocess.index import find_items, index_rows
 from preprocess.raw import RawFiles
 from preprocess.sources import ct
+from records.info import read_info
 from records.schema import decode, decode_pixels
 from records.shards import read_shard
 from tests.conftest import make_records
@@ -144,45 +147,67 @@ def test_a_volume_is_decompressed_once_for_all_its_slices(tmp_path, monkeypatch)
     assert len(calls) == 4  # two scans, two masks
 
 
+def put_together(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns (scan, mask) of each group in the grid of their files, from records of native size."""
+    info = read_info(str(folder))
+    slices: dict[str, dict] = {}
+    for split, split_info in info.splits.items():
+        for shard in info.shards(split) if split_info.num_examples else []:
+            for record in map(decode, read_shard(str(folder / shard.name))):
+                slices.setdefault(record.group, {})[record.slice_index] = record
+    volumes = {}
+    for row in pd.read_parquet(folder / "volumes.parquet").itertuples():
+        affine = tuple(map(tuple, np.array(row.affine).reshape(4, 4).tolist()))
+        geometry = Geometry(tuple(row.shape.tolist()), affine, row.axis_codes)
+        ordered = [slices[row.group][index] for index in range(row.slices)]
+        stored = np.stack([decode_pixels(record, "uint16")[:, :, 0] for record in ordered])
+        scan = volume_from_slices(stored.astype(np.int32) + info.intensity["offset"], geometry)
+        mask = volume_from_slices(np.stack([decode_mask(record.mask) for record in ordered]), geometry)
+        volumes[row.group] = (scan, mask)
+    return volumes
+
+
 @pytest.mark.parametrize("codes", ["LAS", "RAS", "PSR"])
 def test_records_put_together_are_the_volume_again(tmp_path, codes):
     raw, folder = tmp_path / "raw", tmp_path / "records"
-    ornt = nib.orientations.axcodes2ornt(codes)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(codes))
     for number in range(3):
         for kind, voxels in (("scans", hounsfield(number)), ("masks", lungs(number))):
-            image = nib.Nifti1Image(voxels, AFFINE)
-            turn = nib.orientations.ornt_transform(nib.io_orientation(AFFINE), ornt)
             path = raw / kind / f"p{number}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            nib.save(image.as_reoriented(turn), path)
-    info = make_records("ct", raw, folder, size=None, splits=Splits(0.34, 0.33, 0.33))
-    volumes = pd.read_parquet(folder / "volumes.parquet").set_index("group")
-    slices: dict[str, dict] = {}
-    for split in info.splits:
-        for shard in info.shards(split):
-            for record in map(decode, read_shard(str(folder / shard.name))):
-                slices.setdefault(record.group, {})[record.slice_index] = record
-    assert len(slices) == 3
-    for group, records in slices.items():
-        row = volumes.loc[group]
-        affine = tuple(map(tuple, np.array(row["affine"]).reshape(4, 4).tolist()))
-        geometry = Geometry(tuple(row["shape"].tolist()), affine, row["axis_codes"])
-        assert row["axis_codes"] == codes
-        ordered = [records[index] for index in range(len(records))]
-        stored = np.stack([decode_pixels(record, "uint16")[:, :, 0] for record in ordered])
-        scan = volume_from_slices(stored.astype(np.int32) + info.intensity["offset"], geometry)
-        np.testing.assert_array_equal(scan, np.asanyarray(nib.load(raw / "scans" / f"{group}.nii.gz").dataobj))
-        masks = np.stack([ct_mask(record) for record in ordered])
-        np.testing.assert_array_equal(
-            volume_from_slices(masks, geometry), np.asanyarray(nib.load(raw / "masks" / f"{group}.nii.gz").dataobj)
-        )
-        assert ordered[0].spacing_mm == pytest.approx((3.0, 2.0, 5.0))
+            nib.save(nib.Nifti1Image(voxels, AFFINE).as_reoriented(turn), path)
+    make_records("ct", raw, folder, size=None, splits=Splits(0.34, 0.33, 0.33))
+    volumes = put_together(folder)
+    assert len(volumes) == 3
+    for group, (scan, mask) in volumes.items():
+        np.testing.assert_array_equal(scan, voxels_of(raw / "scans" / f"{group}.nii.gz"))
+        np.testing.assert_array_equal(mask, voxels_of(raw / "masks" / f"{group}.nii.gz"))
+    table = pd.read_parquet(folder / "volumes.parquet")
+    assert set(table["axis_codes"]) == {codes}
 
 
-def ct_mask(record) -> np.ndarray:
-    from imaging.codec import decode_mask
+@pytest.mark.skipif("SEGMENTATION_DATA" not in os.environ, reason="SEGMENTATION_DATA names no folder of real data")
+def test_records_of_real_scans_put_together_are_the_scans_again(tmp_path):
+    raw = Path(os.environ["SEGMENTATION_DATA"], "ct")
+    make_records("ct", raw, tmp_path / "records", size=None)
+    volumes = put_together(tmp_path / "records")
+    assert len(volumes) == 4
+    for group, (scan, mask) in volumes.items():
+        np.testing.assert_array_equal(scan, voxels_of(raw / "ct_scans" / f"{group}.nii"))
+        np.testing.assert_array_equal(mask, voxels_of(raw / "lung_mask" / f"{group}.nii"))
 
-    return decode_mask(record.mask)
+
+def test_records_know_slice_and_spacing(tmp_path):
+    raw, folder = tmp_path / "raw", tmp_path / "records"
+    write_kaggle(raw, 1)
+    info = make_records("ct", raw, folder, size=None, ct=CtLayout(mask="lung_mask"), splits=Splits(1, 0, 0))
+    records = [decode(data) for shard in info.shards("train") for data in read_shard(str(folder / shard.name))]
+    assert [record.slice_index for record in records] == [0, 1, 2, 3]
+    assert {record.spacing_mm for record in records} == {(3.0, 2.0, 5.0)}
+
+
+def voxels_of(path: Path) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj)
 
 
 def first_error(folder: Path, settings: PreprocessConfig | None = None) -> str:
