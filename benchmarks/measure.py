@@ -1,8 +1,9 @@
-"""Seconds and memory of a function and of all processes that it starts."""
+"""Seconds, CPU and memory of a function and of all processes that it starts."""
 
 import logging
 import multiprocessing
 import os
+import resource
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,13 +16,22 @@ Run = Callable[[str, str, int], dict[str, float]]
 
 
 def measure(run: Run, raw: str, workers: int) -> dict[str, float]:
-    """Returns what `run` returns, called in a fresh process, and peak memory in MiB.
+    """Returns what `run` returns, called in a fresh process, with its seconds of CPU and its peak memory in MiB.
 
-    "driver_mib" is that process' own, "worker_mib" that of the largest process that it started, 0 without one.
+    "cpu" is of that process and of all that it started. "driver_mib" is that process' own memory, "worker_mib" that of
+    the largest process that it started, 0 without one.
     """
+    before = _children_cpu()
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=spawn) as executor:
-        return executor.submit(_with_memory, run, raw, f"{folder}/out", workers).result()
+        result = executor.submit(_with_memory, run, raw, f"{folder}/out", workers).result()
+    return result | {"cpu": _children_cpu() - before}
+
+
+def _children_cpu() -> float:
+    """Returns the seconds of CPU of all processes that descend from this one and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _with_memory(run: Run, raw: str, out: str, workers: int) -> dict[str, float]:

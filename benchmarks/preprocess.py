@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -21,8 +22,7 @@ import cli
 from benchmarks.measure import Run, measure
 from benchmarks.pool import SIZE, image_folders, run_pool
 
-_OURS, _POOL, _TFDS = "preprocess", "Pool loop", "TensorFlow Datasets"
-_NO_TFDS = f"{_TFDS} is not installed (make setup-dev), so it is left out."
+_OURS, _POOL, _TFDS = "preprocess", "Pool loop", "TFDS"
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def run_ours(raw: str, out: str, workers: int) -> dict[str, float]:
     return marks | {"total": time.monotonic() - start}
 
 
-def run_tfds(raw: str, out: str, workers: int) -> dict[str, float]:
-    """Returns seconds: total."""
+def run_tfds(raw: str, out: str, workers: int, encoded: bool) -> dict[str, float]:
+    """Returns seconds: total; `encoded`: it is given PNGs that our codec made, not arrays."""
     start = time.monotonic()
     from benchmarks.tfds import write_dataset
 
-    write_dataset(raw, out, workers)
+    write_dataset(raw, out, workers, encoded)
     return {"total": time.monotonic() - start}
 
 
@@ -70,6 +70,8 @@ def compare_speed(raw: str, config: BenchmarkConfig, tiny: str) -> Table:
     """Returns a table of images/s without start-up, their ratios, start-up and memory of each."""
     images = len(image_folders(raw))
     tools = _tools(config.workers)
+    has_tfds = any(name.startswith(_TFDS) for name in tools)
+    tfds = "TFDS: TensorFlow Datasets" + ("." if has_tfds else " is not installed (make setup-dev), so left out.")
     idle: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
     full: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
     for _ in range(config.repeats):
@@ -79,20 +81,27 @@ def compare_speed(raw: str, config: BenchmarkConfig, tiny: str) -> Table:
 
     table = Table(
         title=f"{images} images to {SIZE}x{SIZE}, {config.workers} workers, medians of {config.repeats} runs",
-        caption="MiB: peak memory of the largest process. " + ("" if _TFDS in tools else _NO_TFDS),
+        caption="CPU ms: of all processes, for an image. MiB: peak memory of the largest process. " + tfds,
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("", "images/s", "of loop", "of ours", "start-up s", "MiB"):
+    for heading in ("", "images/s", "of loop", "of ours", "CPU ms", "start-up s", "MiB"):
         table.add_column(heading, justify="right" if heading else "left")
     stages = [(name, name, "total") for name in tools]
     stages.insert(2, ("  its write stage alone", _OURS, "write"))
     rates = {label: images / (_median(full[name], stage) - _median(idle[name], stage)) for label, name, stage in stages}
     for label, name, stage in stages:
-        numbers = [rates[label], rates[label] / rates[_POOL], rates[label] / rates[_OURS], _median(idle[name], stage)]
+        cpu = 1000 * (_median(full[name], "cpu") - _median(idle[name], "cpu")) / images
         memory = max(_median(full[name], "driver_mib"), _median(full[name], "worker_mib"))
-        formatted = (f"{number:.{digits}f}" for number, digits in zip(numbers, (1, 2, 2, 1), strict=True))
-        table.add_row(label, *formatted, f"{memory:.0f}")
+        table.add_row(
+            label,
+            f"{rates[label]:.1f}",
+            f"{rates[label] / rates[_POOL]:.2f}",
+            f"{rates[label] / rates[_OURS]:.2f}",
+            f"{cpu:.1f}" if stage == "total" else "",
+            f"{_median(idle[name], stage):.1f}",
+            f"{memory:.0f}",
+        )
     return table
 
 
@@ -104,7 +113,12 @@ def _tools(workers: int) -> dict[str, tuple[Run, int]]:
     """Returns what is compared: (function, processes) by name."""
     tools: dict[str, tuple[Run, int]] = {_POOL: (run_pool, workers), _OURS: (run_ours, workers)}
     if importlib.util.find_spec("tensorflow_datasets"):
-        tools |= {_TFDS: (run_tfds, workers), f"{_TFDS}, 1 process": (run_tfds, 1)}
+        given_arrays, given_pngs = partial(run_tfds, encoded=False), partial(run_tfds, encoded=True)
+        tools |= {
+            f"{_TFDS}, arrays": (given_arrays, workers),
+            f"{_TFDS}, our PNGs": (given_pngs, workers),
+            f"{_TFDS}, our PNGs, 1 process": (given_pngs, 1),
+        }
     return tools
 
 

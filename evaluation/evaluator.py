@@ -55,24 +55,23 @@ def evaluate(
     total = info.splits[config.split].num_examples
     keys: list[str] = []
     groups: list[str] = []
-    tables: list[np.ndarray] = []
-    table_of = class_cells if trained.overlapping else confusion
+    counts: list[Counts] = []
+    classes = trained.scored_classes
     with progress("evaluate", total) as report, explain_damage(records):
         for batch in predict_batches(trained, batches, strategy, config.threshold):
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
-                pairs = zip(batch["mask"], batch["prediction"], strict=True)
-                tables += [table_of(truth, found, len(trained.classes)) for truth, found in pairs]
+                # A batch at a time, because confusion matrices of all images would fill the memory.
+                counts.append(_count(trained, batch["mask"], batch["prediction"]))
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             report(len(keys))
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
     if info.labeled:
-        stacked, classes = np.stack(tables), trained.scored_classes
-        counts = overlapping_counts(stacked) if trained.overlapping else exclusive_counts(stacked, list(classes))
-        metrics |= summarize(counts, np.array(groups), list(classes.values()), config.seed)
-        table = per_image_table(keys, groups, counts, list(classes.values()))
+        every = Counts(*map(np.concatenate, zip(*counts, strict=True)))
+        metrics |= summarize(every, np.array(groups), list(classes.values()), config.seed)
+        table = per_image_table(keys, groups, every, list(classes.values()))
         table.to_csv(folder / PER_IMAGE_FILE, index=False)
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
@@ -80,6 +79,13 @@ def evaluate(
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
     _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores)
     return metrics
+
+
+def _count(trained: TrainedModel, truths: np.ndarray, predictions: np.ndarray) -> Counts:
+    table_of = class_cells if trained.overlapping else confusion
+    pairs = zip(truths, predictions, strict=True)
+    tables = np.stack([table_of(truth, found, len(trained.classes)) for truth, found in pairs])
+    return overlapping_counts(tables) if trained.overlapping else exclusive_counts(tables, list(trained.scored_classes))
 
 
 def _clear(folder: Path) -> None:

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
-from records.schema import IGNORE, IGNORE_BIT, class_areas
+from records.schema import class_areas, known_pixels
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 AGREED, MISSED, INVENTED = (0, 158, 115), (230, 159, 0), (204, 60, 140)
@@ -78,7 +78,7 @@ def draw_comparison(
     panels, present = [("image", shown), ("prediction", _paint_classes(shown, found))], found.any((1, 2))
     if truth is not None:
         true = class_areas(truth, list(classes), overlapping)
-        known = truth < IGNORE_BIT if overlapping else truth != IGNORE
+        known = known_pixels(truth, overlapping)
         panels.insert(1, ("truth", _paint_classes(shown, true)))
         panels.append(("difference", _paint_difference(shown, true, found & known)))
         present |= true.any((1, 2))

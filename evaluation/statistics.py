@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from records.schema import IGNORE, IGNORE_BIT, class_areas
+from records.schema import class_areas, known_pixels
 
 RESAMPLES = 1000
 
@@ -59,7 +59,7 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
       prediction: uint8 [height, width].
       num_classes: with the background.
     """
-    valid = truth != IGNORE
+    valid = known_pixels(truth, overlapping=False)
     pairs = truth[valid].astype(np.int64) * num_classes + prediction[valid]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -87,7 +87,7 @@ def class_cells(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> 
       prediction: uint16 [height, width].
       num_classes: at most 15.
     """
-    known = truth < IGNORE_BIT
+    known = known_pixels(truth, overlapping=True)
     true, found = (class_areas(mask[known], range(num_classes), True) for mask in (truth, prediction))
     return np.stack([(true & found).sum(1), (~true & found).sum(1), (true & ~found).sum(1), (~true & ~found).sum(1)], 1)
 

@@ -40,7 +40,7 @@ def count_tiles(height, width, size: int, overlap: int):
 def cut(pixels: np.ndarray, window: Window, fill: int) -> np.ndarray:
     """Returns the window's pixels, [window.height, window.width(, channels)], contiguous, of the same dtype.
 
-    It may be a view. What lies outside the image is `fill`: 0 for images, the ignore value for masks.
+    It may be a view. What lies outside the image is `fill`.
     """
     inside = pixels[window.y : window.y + window.height, window.x : window.x + window.width]
     if inside.shape[:2] == (window.height, window.width):

@@ -1,6 +1,5 @@
 """Commit: the shards' reports become info.json, written last."""
 
-import csv
 import importlib.metadata
 import io
 import json
@@ -12,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from preprocess.plan.split import SPLITS
-from preprocess.storage import delete_files, write_file
+from preprocess.storage import delete_files, list_files, write_file
 from preprocess.write import ANNOTATIONS_FILE, ShardReport, ShardSettings
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, SplitInfo
@@ -33,28 +32,38 @@ def write_table(folder: str, name: str, table: pd.DataFrame) -> None:
     write_file(join(folder, name), buffer.getvalue())
 
 
-def rejected_rows(plan: pd.DataFrame, reports: dict[Shard, ShardReport]) -> list[tuple[str, str, str]]:
-    """Returns (key, stage, reason) of every bad item: "index" found it at first sight, "write" on reading it all."""
-    early = plan[plan["status"] == "rejected"]
-    rows = [(row.key, "index", row.reason) for row in early.itertuples()]
-    return rows + [(key, "write", reason) for report in reports.values() for key, reason in report.rejected]
+def rejected_rows(plan: pd.DataFrame, reports: dict[Shard, ShardReport]) -> pd.DataFrame:
+    """Returns key, stage, reason and image of what is bad: "index" found it at first sight, "write" on reading it all.
+
+    A bad volume is one row, or one for each slice or tile that was to be written; its image says that they are one.
+    """
+    early = plan.loc[plan["status"] == "rejected", ["key", "reason"]].assign(stage="index")
+    late = [(key, reason, "write") for report in reports.values() for key, reason in report.rejected]
+    rows = pd.concat([early, pd.DataFrame(late, columns=["key", "reason", "stage"])], ignore_index=True)
+    known = plan.loc[plan["key"].isin(rows["key"]), ["key", "image"]].drop_duplicates("key").set_index("key")["image"]
+    return rows[["key", "stage", "reason"]].assign(image=rows["key"].map(known).fillna(rows["key"]))
 
 
-def check_rejects(rejected: list[tuple[str, str, str]], items: int, max_rejects: float) -> None:
-    """Raises ValueError if more items are bad than the user allows, or all of them."""
-    if len(rejected) > max_rejects * items or len(rejected) == items:
-        examples = "; ".join(reason for _, _, reason in rejected[:3])
+def check_rejects(rejected: pd.DataFrame, plan: pd.DataFrame, max_rejects: float) -> int:
+    """Returns how many raw images or volumes are bad.
+
+    Raises:
+      ValueError: they are more than the user allows, or all of them.
+    """
+    bad, total = rejected["image"].nunique(), plan["image"].fillna(plan["key"]).nunique()
+    if bad > max_rejects * total or bad == total:
+        examples = "; ".join(rejected.drop_duplicates("image")["reason"].iloc[:3])
         raise ValueError(
-            f"{len(rejected)} of {items} items are bad, more than --max_rejects {max_rejects:g} allows. "
+            f"{bad} of {total} items are bad, more than --max_rejects {max_rejects:g} allows. "
             f"The first: {examples}. All stand in {REJECTED_FILE}; mend them, or allow more"
         )
+    return bad
 
 
-def write_rejected(folder: str, rejected: list[tuple[str, str, str]]) -> None:
+def write_rejected(folder: str, rejected: pd.DataFrame) -> None:
     """Writes rejected.csv."""
-    text = io.StringIO()
-    csv.writer(text).writerows([("key", "stage", "reason"), *rejected])
-    write_file(join(folder, REJECTED_FILE), text.getvalue().encode())
+    text = rejected[["key", "stage", "reason"]].to_csv(index=False, lineterminator="\r\n")
+    write_file(join(folder, REJECTED_FILE), text.encode())
 
 
 def commit(
@@ -84,7 +93,9 @@ def commit(
     sizes = {tuple(size) for report in everything for size in report.sizes}
     height, width = sizes.pop() if len(sizes) == 1 else (None, None)
     is_volume = config["layout"] == "ct"
-    intensity = {"offset": -32768, "unit": "HU"} if is_volume else {"offset": 0, "unit": "stored value"}
+    # A transform stretches values: they are Hounsfield units no more.
+    is_hu = is_volume and config["intensity"] == "none"
+    intensity = {"offset": -32768, "unit": "HU"} if is_hu else {"offset": 0, "unit": "stored value"}
     info = RecordsInfo(
         name=config["name"],
         classes=classes,
@@ -123,6 +134,7 @@ def write_volumes(folder: str, index: pd.DataFrame) -> None:
     """
     slices = index[index["geometry"].notna()]
     if slices.empty:
+        delete_files(folder, [name for name in list_files(folder) if name == VOLUMES_FILE])
         return
     volumes = slices.drop_duplicates("image")
     geometry = [json.loads(text) for text in volumes["geometry"]]
@@ -185,12 +197,19 @@ def _pixel_statistics(reports: list[ShardReport]) -> tuple[list[float], list[flo
 
 
 def _offsets(reports: dict[Shard, ShardReport]) -> pd.DataFrame:
-    rows = [
-        (key, shard.split, shard.name, position, offset)
+    tables = [
+        pd.DataFrame(
+            {
+                "key": pd.Series(report.keys, dtype="str"),
+                "split": shard.split,
+                "shard": shard.name,
+                "position": range(len(report.keys)),
+                "offset": pd.Series(report.offsets, dtype="int64"),
+            }
+        )
         for shard, report in reports.items()
-        for position, (key, offset) in enumerate(zip(report.keys, report.offsets, strict=True))
     ]
-    return pd.DataFrame(rows, columns=["key", "split", "shard", "position", "offset"])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _versions() -> dict[str, str]:

@@ -110,7 +110,7 @@ class PreprocessConfig:
     for clouds, exclusive for coco."""
     group_by: str | None = None
     """Regular expression on the key; examples with the same match (its first group, if it has one) are never
-    divided between splits. Null: every image, or every patient of a CT dataset, is its own group."""
+    divided between splits. Null: every image, or every scan of a CT dataset, is its own group."""
     near_duplicates: int | None = 3
     """Images whose 64-bit perceptual hashes differ in at most so many bits are never divided between splits. Null:
     only equal files count."""
@@ -207,6 +207,14 @@ class PreprocessConfig:
         elif self.sample is not None:
             raise ValueError("sample: expected --unlabeled with it: it orders images that have no masks")
 
+    def check_layout(self, layout: str) -> None:
+        """Raises ValueError if there are settings of another layout: they would do nothing."""
+        for other in _OF_ONE_LAYOUT:
+            if other != layout and getattr(self, other) != type(getattr(self, other))():
+                raise ValueError(
+                    f"{other}: found settings of the layout {other}, but the layout is {layout}; leave them out"
+                )
+
     @property
     def needs_foreground(self) -> bool:
         """Whether a choice asks which examples are empty, so that the index has to look into masks."""
@@ -225,6 +233,8 @@ class PreprocessConfig:
         left_out = _NOT_CONTENT | {name for name in _OF_ONE_LAYOUT if name != layout}
         config = {key: value for key, value in dataclasses.asdict(self).items() if key not in left_out}
         del config["splits"]["keys"]
+        if self.coding != "jpeg":
+            del config["jpeg_quality"]
         if layout == "folder":
             del config["folder"]["colors"]
         return {"layout": layout, **config, "name": self.name or layout}

@@ -11,8 +11,8 @@ from imaging.tiling import Window, cut
 from preprocess.config import PreprocessConfig
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
-from preprocess.sources.item import Item, Masks, RawImage
-from records.schema import IGNORE, IGNORE_BIT, Record
+from preprocess.sources.item import Item, Masks, RawImage, annotation_hash
+from records.schema import Record, ignore_value
 
 
 class Target(NamedTuple):
@@ -68,8 +68,9 @@ def open_item(
     if not config.unlabeled:
         height, width = raw.pixels.shape[:2]
         masks = SOURCES[layout].read_masks(files, item, height, width, config)
-        if item.annotation is None:
-            _check_unchanged(item.mask, files.content_hash_as_read(item.mask), mask_hash)
+        annotation = item.annotation
+        found = files.content_hash_as_read(item.mask) if annotation is None else annotation_hash(annotation)
+        _check_unchanged(item.mask, found, mask_hash)
     return Opened(raw, transform_intensity(raw.pixels, config.intensity), masks)
 
 
@@ -79,11 +80,12 @@ def convert(opened: Opened, item: Item, group: str, target: Target, config: Prep
     original_height, original_width = pixels.shape[:2]
     window = Window(*(item.crop or (0, 0, original_height, original_width)))
     height, width = (window.height, window.width) if config.size is None else (config.size, config.size)
-    image = _as_target(resize_image(_cut(pixels, window, 0), height, width), target)
+    # Beyond the image is its darkest value: 0 would be far below air in a CT slice.
+    image = _as_target(resize_image(_cut(pixels, window, int(pixels.min())), height, width), target)
     encoded, stored_format = _encode(image, raw, config)
     mask = instances = None
     if masks:
-        mask = resize_mask(_cut(masks.classes, window, _ignore(masks)), height, width)
+        mask = resize_mask(_cut(masks.classes, window, ignore_value(masks.classes.dtype == np.uint16)), height, width)
         if masks.instances is not None:
             instances = encode_png(resize_mask(_cut(masks.instances, window, 0), height, width))
     record = Record(
@@ -122,10 +124,6 @@ def _encode(image: np.ndarray, raw: RawImage, config: PreprocessConfig) -> tuple
     if config.coding == "keep" and image is raw.pixels and raw.file and image_format(raw.file) == "jpeg":
         return raw.file, "jpeg"
     return encode_png(image), "png"
-
-
-def _ignore(masks: Masks) -> int:
-    return IGNORE_BIT if masks.classes.dtype == np.uint16 else IGNORE
 
 
 def _cut(pixels: np.ndarray, window: Window, fill: int) -> np.ndarray:

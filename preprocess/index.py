@@ -9,7 +9,6 @@ clipped (see `imaging.codec.ImageFacts`), outlier (blank, uniform, clipped), per
 use).
 """
 
-import hashlib
 import inspect
 import json
 import re
@@ -28,10 +27,10 @@ from preprocess.config import PreprocessConfig
 from preprocess.pipeline import Report, run_tasks
 from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES, Source
-from preprocess.sources.item import Item
+from preprocess.sources.item import Item, annotation_hash
 from preprocess.storage import delete_files, list_files, read_file, write_file
 from records.files import join
-from records.schema import IGNORE, IGNORE_BIT
+from records.schema import ignore_value, known_pixels
 
 INDEX_FILE = "index.parquet"
 
@@ -106,8 +105,9 @@ def index_rows(layout: str, files: RawFiles, item: Item, config: PreprocessConfi
     try:
         rows = [base | facts for facts in source.examine(files, item, config)]
         if not config.unlabeled:
+            mask_hash = _mask_hash(files, item)
             for row in rows:
-                row["mask_hash"] = _mask_hash(files, item)
+                row["mask_hash"] = mask_hash
                 row.update(_count_foreground(source, files, item, row, config))
     except ValueError as error:
         return [base | {"error": str(error)}]
@@ -123,7 +123,7 @@ def make_index(
     # Rows of an earlier, killed run may speak of files that have changed since.
     delete_files(folder, [name for name in list_files(folder) if re.fullmatch(r"index-\d{9}\.(todo|done)\.json", name)])
     # A volume is as much work as a hundred images.
-    size = 1 if layout == "ct" else max(_ITEMS_PER_TASK, len(items) // _MOST_TASKS)
+    size = max(1 if layout == "ct" else _ITEMS_PER_TASK, len(items) // _MOST_TASKS)
     tasks = []
     for start in range(0, len(items), size):
         part = items[start : start + size]
@@ -172,7 +172,7 @@ def _group(natural: str, key: str, pattern: re.Pattern | None) -> str:
 
 def _mask_hash(files: RawFiles, item: Item) -> str:
     if item.annotation is not None:
-        return hashlib.sha256(item.annotation.encode()).hexdigest()
+        return annotation_hash(item.annotation)
     return files.content_hash(item.mask)
 
 
@@ -193,16 +193,14 @@ def _count_foreground(
     if not config.tile:
         return {"foreground": annotated}
     windows = tile_windows(row["height"], row["width"], config.size, config.tile_overlap)
-    ignore = IGNORE_BIT if mask.dtype == np.uint16 else IGNORE
-    tiles = [count_annotated(cut(mask, window, ignore), source.is_overlapping(config)) for window in windows]
+    overlapping = source.is_overlapping(config)
+    tiles = [count_annotated(cut(mask, window, ignore_value(overlapping)), overlapping) for window in windows]
     return {"foreground": annotated, "tile_foreground": tiles}
 
 
 def count_annotated(mask: np.ndarray, overlapping: bool) -> int:
     """Returns how many pixels of a mask belong to a class other than the background; ignored pixels do not."""
-    if overlapping:
-        return int(np.count_nonzero((mask != 0) & (mask < IGNORE_BIT)))
-    return int(np.count_nonzero(mask) - np.count_nonzero(mask == IGNORE))
+    return int(np.count_nonzero((mask != 0) & known_pixels(mask, overlapping)))
 
 
 def _outlier(row: dict[str, Any]) -> str | None:

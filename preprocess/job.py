@@ -41,7 +41,7 @@ from preprocess.write import (
     shard_tasks,
 )
 from records.files import join
-from records.info import INFO_FILE, RecordsInfo, read_info
+from records.info import FORMAT_VERSION, INFO_FILE, RecordsInfo, read_info
 from records.shards import Shard
 from records.tfds import DATASET_INFO_FILE, FEATURES_FILE
 
@@ -71,6 +71,7 @@ def preprocess(
     """
     if "://" not in folder and Path(raw).resolve() == Path(folder).resolve():
         raise ValueError(f"{folder}: expected a folder of its own for the records, found the raw data's")
+    config.check_layout(layout)
     keys, sample = read_key_list(config.splits.keys), read_sample(config.sample)
     files = open_raw(layout, raw, config.unlabeled)
     items = find_items(layout, files, config)
@@ -82,7 +83,7 @@ def preprocess(
     for line in describe_plan(plan, config):
         tell(line)
     content = config.content(layout) | SOURCES[layout].file_settings(files, config)
-    mark = fingerprint(plan, content | {"classes": classes})
+    mark = fingerprint(plan, content | {"classes": classes, "format_version": FORMAT_VERSION})
     held = _what_is_held(folder, mark)
     if held == "others" and not config.overwrite:
         raise ValueError(
@@ -104,6 +105,8 @@ def preprocess(
         return None
 
     annotations = {item.image: item.annotation for item in items if item.annotation is not None}
+    if annotations:
+        write_table(folder, ANNOTATIONS_FILE, annotation_rows(plan, annotations))
     settings = ShardSettings(
         layout=layout,
         folder=folder,
@@ -113,17 +116,12 @@ def preprocess(
         annotated=bool(annotations),
         fingerprint=mark,
     )
-    if annotations:
-        write_table(folder, ANNOTATIONS_FILE, annotation_rows(plan, annotations))
-    del items, annotations
-    started = time.monotonic()
-    reports, made = _write(files, plan, settings, config, progress, tell)
-    for line in describe_totals(plan, reports, made, time.monotonic() - started):
-        tell(line)
+    del index, items, annotations  # as large as the dataset is
+    reports = _write(files, plan, settings, config, progress, tell)
     rejected = _check_rejects(folder, plan, reports, config)
     if rejected:
-        tell(f"{rejected} of {len(plan)} items are bad and left out, see {join(folder, REJECTED_FILE)}")
-    if config.classes and not config.unlabeled and not settings.overlapping:
+        tell(f"{rejected} bad items are left out, see {join(folder, REJECTED_FILE)}")
+    if config.classes and not config.unlabeled and layout == "folder":
         _check_classes(config.classes, reports)
     return commit(content, settings, not config.unlabeled, reports, rejected)
 
@@ -135,9 +133,9 @@ def _write(
     config: PreprocessConfig,
     progress: Progress,
     tell: Callable[[str], None],
-) -> tuple[dict[Shard, ShardReport], set[Shard]]:
-    """Makes the shards that are not finished; returns the reports of all, and which were made now."""
-    folder = settings.folder
+) -> dict[Shard, ShardReport]:
+    """Makes the shards that are not finished, and tells the totals; returns the reports of all."""
+    folder, started = settings.folder, time.monotonic()
     tasks = shard_tasks(plan, config.name or settings.layout)
     done = finished_reports(folder, tasks, settings.fingerprint)
     missing = [task for task in tasks if task.shard not in done]
@@ -154,15 +152,16 @@ def _write(
         )
     ours = re.compile(r".*\.(tfrecord-\d+-of-\d+|json|parquet|csv)\.\d+-[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
     delete_files(folder, [name for name in list_files(folder) if ours.fullmatch(name)])
-    return reports, {task.shard for task in missing}
+    for line in describe_totals(plan, reports, {task.shard for task in missing}, time.monotonic() - started):
+        tell(line)
+    return reports
 
 
 def _check_rejects(folder: str, plan: pd.DataFrame, reports: dict[Shard, ShardReport], config: PreprocessConfig) -> int:
     """Writes rejected.csv; returns how many items are bad, or raises ValueError if they are too many."""
     rejected = rejected_rows(plan, reports)
     write_rejected(folder, rejected)
-    check_rejects(rejected, len(plan), config.max_rejects)
-    return len(rejected)
+    return check_rejects(rejected, plan, config.max_rejects)
 
 
 def _check_classes(classes: list[str], reports: dict[Shard, ShardReport]) -> None:

@@ -106,8 +106,11 @@ class RawFiles:
             try:
                 self._loaded[decode] = (path, decode(self.read(path)))
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-        return self._loaded[decode][1]
+                self._loaded[decode] = (path, ValueError(f"{path}: {error}"))
+        result = self._loaded[decode][1]
+        if isinstance(result, ValueError):
+            raise result
+        return result
 
     def _read(self, path: str) -> bytes:
         try:

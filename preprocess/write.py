@@ -91,6 +91,7 @@ class ShardReport:
             self.warnings[warning] = self.warnings.get(warning, 0) + 1
         if mask is not None:
             counts, ignored = count_classes(mask, len(self.class_pixels), overlapping)
+            assert overlapping or counts.sum() + ignored == mask.size, f"{record.source_id}: a mask value is no class"
             self.ignored_pixels += ignored
             self.class_pixels = _add(self.class_pixels, counts)
             self.class_examples = _add(self.class_examples, counts > 0)

@@ -189,6 +189,16 @@ def decode_pixels(record: Record, dtype: str) -> np.ndarray:
     return np.frombuffer(record.image, stored).astype(dtype, copy=False).reshape(shape)
 
 
+def ignore_value(overlapping: bool) -> int:
+    """Returns the value of a mask's pixel that says that nothing is known there."""
+    return IGNORE_BIT if overlapping else IGNORE
+
+
+def known_pixels(mask: np.ndarray, overlapping: bool) -> np.ndarray:
+    """Returns where a mask is not ignored, bool of the mask's shape."""
+    return mask < IGNORE_BIT if overlapping else mask != IGNORE
+
+
 def class_areas(mask: np.ndarray, classes: Sequence[int], overlapping: bool) -> np.ndarray:
     """Returns where a mask holds each of the classes, bool [classes, ...]; ignored pixels hold none.
 

@@ -15,7 +15,7 @@ from evaluation.exploration.tables import duplicate_table
 from evaluation.pictures import display_image, paint
 from imaging.resize import resize_image, resize_mask
 from records.info import RecordsInfo
-from records.schema import IGNORE, IGNORE_BIT, class_areas
+from records.schema import class_areas, known_pixels
 
 Window = tuple[float, float] | None
 
@@ -137,7 +137,7 @@ def annotated_areas(example: ExamplePixels, info: RecordsInfo) -> tuple[np.ndarr
     if example.mask is None:
         return areas, areas[0]
     areas[info.scored_classes] = class_areas(example.mask, info.scored_classes, info.overlapping)
-    return areas, example.mask >= IGNORE_BIT if info.overlapping else example.mask == IGNORE
+    return areas, ~known_pixels(example.mask, info.overlapping)
 
 
 def paint_annotation(

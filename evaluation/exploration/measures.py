@@ -8,7 +8,7 @@ import pandas as pd
 
 from evaluation.exploration.dataset import Dataset, ExamplePixels, read_examples
 from records.info import RecordsInfo
-from records.schema import IGNORE, IGNORE_BIT, class_areas
+from records.schema import class_areas, known_pixels
 
 EXAMPLE_COLUMNS = ("key", "objects", "areas", "foreground", "brightness", "contrast", "clipped")
 OBJECT_COLUMNS = ("key", "class", "area", "diameter")
@@ -90,7 +90,7 @@ def _connected_areas(mask: np.ndarray, info: RecordsInfo) -> tuple[list[str], np
 
 
 def _foreground(mask: np.ndarray, info: RecordsInfo) -> float:
-    known = mask < IGNORE_BIT if info.overlapping else mask != IGNORE
+    known = known_pixels(mask, info.overlapping)
     annotated = class_areas(mask, info.scored_classes, info.overlapping).any(0)
     return np.count_nonzero(annotated) / max(1, np.count_nonzero(known))
 

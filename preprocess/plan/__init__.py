@@ -110,7 +110,7 @@ def make_plan(
 
 def shard_count(examples: int, estimated_bytes: int) -> int:
     """Returns how many shards a split gets: of at most about 128 MiB, and some for small splits to read in parallel."""
-    return max(-(-estimated_bytes // SHARD_BYTES), min(16, -(-examples // 16)))
+    return min(examples, max(-(-estimated_bytes // SHARD_BYTES), min(16, -(-examples // 16))))
 
 
 def fingerprint(plan: pd.DataFrame, content: dict[str, Any]) -> str:

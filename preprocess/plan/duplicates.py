@@ -32,7 +32,7 @@ def find_duplicates(plan: pd.DataFrame, distance: int | None) -> np.ndarray:
     hashes = np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
     different, first, number = np.unique(hashes, return_index=True, return_inverse=True)
     near = near_hashes(different, distance)
-    return join(labels, hashed, hashed[first[near[number]]])
+    return connect(labels, hashed, hashed[first[near[number]]])
 
 
 def near_hashes(hashes: np.ndarray, distance: int) -> np.ndarray:
@@ -57,8 +57,8 @@ def near_hashes(hashes: np.ndarray, distance: int) -> np.ndarray:
         for pairs in _neighbours(hashes, np.uint64(one | other), distance):
             found.append(pairs)
             if sum(len(left) for left, _ in found) > _PAIRS_AT_ONCE:
-                labels, found = _join_all(labels, found), []
-        labels = _join_all(labels, found)
+                labels, found = _connect_all(labels, found), []
+        labels = _connect_all(labels, found)
     return labels
 
 
@@ -91,14 +91,14 @@ def _count_bits(values: np.ndarray) -> np.ndarray:
     return (values * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-def _join_all(labels: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _connect_all(labels: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     if not pairs:
         return labels
     left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return join(labels, left, right)
+    return connect(labels, left, right)
 
 
-def join(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def connect(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns the labels after connecting left[i] with right[i] for every i.
 
     A label is the number of the first row of those connected, so labels[labels] == labels. Chains of any length are

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from preprocess.config import PreprocessConfig
+from preprocess.csv_table import parse_csv
 from preprocess.plan.balance import drop
 from preprocess.plan.split import split_names
 
@@ -139,6 +140,6 @@ def _some(names: pd.Series) -> str:
 
 def _read_csv(path: str, setting: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(Path(path), dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"{setting}: {path}: expected a CSV file: {error}") from error
+        return parse_csv(Path(path).read_bytes(), path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{setting}: {error}") from error

@@ -9,7 +9,7 @@ import pandas as pd
 
 from preprocess.config import PreprocessConfig
 from preprocess.plan.balance import check_objects, drop
-from preprocess.plan.duplicates import first_rows, join
+from preprocess.plan.duplicates import connect, first_rows
 from preprocess.plan.hashes import salted_hashes
 
 SPLITS = ("train", "val", "test")
@@ -91,7 +91,7 @@ def tie_clusters(plan: pd.DataFrame, duplicates: np.ndarray, sides: np.ndarray) 
     """
     rows = np.arange(len(plan))
     is_in = (plan["status"] == "in").to_numpy()
-    tied = join(first_rows(plan["group"].where(is_in)), rows, first_rows(plan["sha256"].where(is_in)))
+    tied = connect(first_rows(plan["group"].where(is_in)), rows, first_rows(plan["sha256"].where(is_in)))
     divided = _divided(tied, sides)
     if len(divided):
         key = plan["key"].iloc[tied[divided[0]]]
@@ -99,7 +99,7 @@ def tie_clusters(plan: pd.DataFrame, duplicates: np.ndarray, sides: np.ndarray) 
             f"the raw directories divide what groups and equal files tie to {key!r} between splits; "
             "move it into one, or change --group_by"
         )
-    clusters = join(tied, rows, first_rows(pd.Series(np.where(is_in, duplicates, -1 - rows))))
+    clusters = connect(tied, rows, first_rows(pd.Series(np.where(is_in, duplicates, -1 - rows))))
     own = _highest(tied, sides)[tied]
     sides = np.where(own >= 0, own, _highest(clusters, sides)[clusters])
     return first_rows(pd.Series(clusters * _MOST_SIDES + sides + 1)), sides

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +32,7 @@ def find_annotations(files: RawFiles, paths: list[str], config: PreprocessConfig
     if len(tables) > 1:
         needed = [f'"{key}"\\s*:\\s*\\['.encode() for key in _needed(config)]
         # Searched, not parsed: that takes seconds for the largest.
-        tables = [path for path in tables if all(re.search(key, files.read(path)) for key in needed)]
+        tables = [path for path in tables if _has_all(files.read(path), needed)]
     if len(tables) > 1:
         raise ValueError(f"{files.root}: several annotation files: {', '.join(tables)}; choose with --coco.annotations")
     if not tables and not config.unlabeled:
@@ -60,10 +60,9 @@ def read_annotations(files: RawFiles, path: str, config: PreprocessConfig) -> di
     for key in _FIELDS.keys() & content.keys():
         _check_entries(content[key], key, path)
     for key in ("images", "categories"):
-        ids = [entry["id"] for entry in content.get(key, [])]
-        if len(set(ids)) < len(ids):
-            twice = next(name for name in ids if ids.count(name) > 1)
-            raise ValueError(f"{path}: expected {key} of different ids, found the id {twice} twice")
+        for name, count in Counter(entry["id"] for entry in content.get(key, [])).most_common(1):
+            if count > 1:
+                raise ValueError(f"{path}: expected {key} of different ids, found the id {name} {count} times")
     return content
 
 
@@ -89,6 +88,10 @@ def image_finder(paths: list[str], table: str) -> Callable[[str], tuple[str | No
         return None, f"expected one image of that name, found {' and '.join(found)}" if found else "no such image"
 
     return find
+
+
+def _has_all(text: bytes, patterns: list[bytes]) -> bool:
+    return all(re.search(pattern, text) for pattern in patterns)
 
 
 def _needed(config: PreprocessConfig) -> list[str]:

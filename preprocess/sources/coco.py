@@ -5,6 +5,7 @@ instance map; crowds are regions where nothing is known, beneath all objects.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,9 +44,12 @@ def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
     content = read_annotations(files, table, config)
     find_image = image_finder(paths, table)
     objects, wrong, orphans = _objects_by_image(content, table, config)
-    for image in content["images"]:
-        name = image["file_name"].replace("\\", "/").removeprefix("./")
-        path, error = find_image(name)
+    names = [image["file_name"].replace("\\", "/").removeprefix("./") for image in content["images"]]
+    found_images = [find_image(name) for name in names]
+    entries = Counter(path for path, _ in found_images)
+    for image, name, (path, missing) in zip(content["images"], names, found_images, strict=True):
+        shared = f"{path} is the image of {entries[path]} entries; keep one" if path and entries[path] > 1 else None
+        error = missing or shared
         item = Item(stem(name), path, None, error=error and f"{table}: {name}: {error}")
         if not config.unlabeled:
             found = objects[image["id"]]

@@ -17,8 +17,9 @@ import numpy as np
 from imaging.volume import Geometry, axial_slice, check_same_grid, read_mask, read_scan
 from preprocess.config import PreprocessConfig
 from preprocess.raw import RawFiles
+from preprocess.sources.classes import refuse_bits
 from preprocess.sources.item import Item, Masks, RawImage, check_size
-from preprocess.sources.volume_pairs import find_pairs, mask_name, stem
+from preprocess.sources.volume_pairs import Pair, find_pairs, mask_name, stem
 
 # The masks of Kaggle's COVID-19 CT scans. Its lung_mask tells left (1) from right (2), which hardly anyone wants.
 _KNOWN_CLASSES = {
@@ -51,7 +52,8 @@ def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
     """Yields an item for every scan; with --unlabeled for those without a mask, if there are any such, or for all."""
     pairs = find_pairs(files, config.ct.mask, config.unlabeled)
     if config.unlabeled:
-        pairs = [pair._replace(mask=None) for pair in [pair for pair in pairs if not pair.mask] or pairs]
+        bare = [pair for pair in pairs if not pair.mask] or pairs
+        pairs = [Pair(pair.scan, None, None if pair.scan else pair.error) for pair in bare]
     stems = Counter(stem(pair.scan or pair.mask) for pair in pairs)
     for pair in pairs:
         path = PurePosixPath(pair.scan or pair.mask)
@@ -61,11 +63,12 @@ def find_items(files: RawFiles, config: PreprocessConfig) -> Iterator[Item]:
 
 def class_names(files: RawFiles, config: PreprocessConfig) -> list[str]:
     """Returns the classes that are asked for, or those that the mask's name tells."""
+    refuse_bits(config)
     if config.ct.labels is not None:
         return ["background", *config.ct.labels]
     if config.classes is not None:
         return config.classes
-    return _KNOWN_CLASSES.get(mask_name(files, config.ct.mask), _OTHER_CLASSES)
+    return _KNOWN_CLASSES.get(mask_name(files, config.ct.mask, config.unlabeled), _OTHER_CLASSES)
 
 
 def examine(files: RawFiles, item: Item, config: PreprocessConfig) -> list[dict]:

@@ -1,5 +1,6 @@
 """What a raw layout says of one container: an image file, or a volume with its slices."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,11 @@ class Masks(NamedTuple):
     objects: int | None = None
     lost_pixels: int = 0
     warnings: tuple[str, ...] = ()
+
+
+def annotation_hash(annotation: str) -> str:
+    """Returns the SHA-256 of an annotation; it stands for the mask files that other layouts have."""
+    return hashlib.sha256(annotation.encode()).hexdigest()
 
 
 def check_size(found: tuple[int, ...], height: int, width: int, path: str) -> None:

@@ -1,11 +1,9 @@
 """Annotations in one CSV table, images found by their names: what Kaggle's run-length layouts share."""
 
-import io
 from collections.abc import Iterator
 
-import pandas as pd
-
 from imaging.codec import SUFFIXES
+from preprocess.csv_table import parse_csv
 from preprocess.raw import RawFiles
 from preprocess.sources.item import Item
 
@@ -29,20 +27,13 @@ def read_columns(files: RawFiles, path: str, columns: list[str]) -> list[list[st
     Raises:
       ValueError: the file cannot be read, is no CSV in UTF-8, or lacks a column.
     """
-    try:
-        # Without usecols, with which rows of too many cells would be cut in silence.
-        table = pd.read_csv(io.BytesIO(files.read(path)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # of which pandas' own are kinds
-        raise ValueError(f"{path}: expected a CSV file in UTF-8: {' '.join(str(error).split())}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for an index
-        raise ValueError(f"{path}: expected {len(table.columns)} cells in every row like the header's, found more")
+    table = parse_csv(files.read(path), path)
     if missing := [name for name in columns if name not in table.columns]:
         raise ValueError(
             f"{path}: expected the columns {', '.join(columns)}, found {', '.join(map(str, table.columns))}; "
             f"missing: {', '.join(missing)}"
         )
-    # A row that ends early has missing cells, which are not text.
-    return [table[name].fillna("").tolist() for name in columns]
+    return [table[name].tolist() for name in columns]
 
 
 def images_by_name(paths: list[str], test_dir: str, unlabeled: bool) -> dict[str, str]:

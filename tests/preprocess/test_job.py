@@ -374,5 +374,5 @@ def test_stored_settings_hold_nothing_of_the_machine(small_records, tmp_path, nu
     config = json.loads((small_records / "info.json").read_text())["config"]
     fields = {field.name for field in dataclasses.fields(PreprocessConfig)}
     of_the_machine = {"workers", "beam", "plan_only", "overwrite", "max_rejects", "sample"}
-    assert set(config) == {"layout"} | fields - of_the_machine - {"folder", "ct", "coco"}
+    assert set(config) == {"layout"} | fields - of_the_machine - {"folder", "ct", "coco", "jpeg_quality"}
     assert str(nuclei_raw) not in (small_records / "info.json").read_text()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from preprocess.config import PreprocessConfig
 from preprocess.plan import make_plan
-from preprocess.plan.duplicates import describe_clusters, find_duplicates, first_rows, join, near_hashes
+from preprocess.plan.duplicates import connect, describe_clusters, find_duplicates, first_rows, near_hashes
 from tests.preprocess.plan.tables import keys, make_index
 
 EDGES = st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40)
@@ -89,7 +89,7 @@ def test_join_finds_components_also_of_what_is_joined_already(first, second):
     labels = np.arange(30)
     for pairs in (first, second):
         left, right = np.array(pairs, np.int64).reshape(-1, 2).T
-        labels = join(labels, left, right)
+        labels = connect(labels, left, right)
     assert labels.tolist() == plain_components(30, first + second)
 
 
@@ -100,7 +100,7 @@ def test_join_follows_a_chain_of_a_hundred_thousand(order):
         chain = chain[::-1]
     if order == "shuffled":
         chain = np.random.default_rng(0).permutation(chain)
-    assert (join(np.arange(100_000), chain[:-1], chain[1:]) == 0).all()
+    assert (connect(np.arange(100_000), chain[:-1], chain[1:]) == 0).all()
 
 
 def test_first_rows_number_equal_values_and_leave_missing_ones_alone():

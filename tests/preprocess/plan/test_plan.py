@@ -111,7 +111,15 @@ def test_unlabelled_examples_are_all_in_test():
 
 @pytest.mark.parametrize(
     ("examples", "size", "expected"),
-    [(1, 10, 1), (16, 10, 1), (17, 10, 2), (1000, 10, 16), (1000, 17 * SHARD_BYTES, 17), (5, SHARD_BYTES + 1, 2)],
+    [
+        (1, 10, 1),
+        (16, 10, 1),
+        (17, 10, 2),
+        (1000, 10, 16),
+        (1000, 17 * SHARD_BYTES, 17),
+        (5, SHARD_BYTES + 1, 2),
+        (2, 24 * SHARD_BYTES, 2),
+    ],
 )
 def test_the_number_of_shards(examples, size, expected):
     assert shard_count(examples, size) == expected

@@ -195,7 +195,7 @@ def test_the_annotation_file_is_the_only_one_or_the_one_that_is_named(tmp_path):
         (
             '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], '
             '"annotations": [], "categories": []}',
-            "expected images of different ids, found the id 1 twice",
+            "expected images of different ids, found the id 1 2 times",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',

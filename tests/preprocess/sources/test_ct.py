@@ -1,6 +1,8 @@
 import os
+import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +15,7 @@ from preprocess.config import CtLayout, PreprocessConfig, Splits
 from preprocess.index import find_items, index_rows
 from preprocess.raw import RawFiles
 from preprocess.sources import ct
+from preprocess.sources.volume_pairs import find_pairs, stem
 from records.info import read_info
 from records.schema import decode, decode_pixels
 from records.shards import read_shard
@@ -110,6 +113,71 @@ def test_a_mask_goes_to_the_scan_it_shares_most_words_with(tmp_path):
         ("scans/p1.nii", "masks/p1.nii"),
         ("scans/p1_10.nii", "masks/p1_10.nii"),
     ]
+
+
+def test_a_mask_belongs_to_one_scan_and_words_count_in_their_order(tmp_path):
+    for scan in ("patient_01_scan_02", "patient_02_scan_01", "P1", "P1_10"):
+        write_volume(tmp_path / "scans" / f"{scan}.nii", hounsfield(0))
+    for mask in ("patient_01_scan_02", "P1"):
+        write_volume(tmp_path / "masks" / f"{mask}.nii", lungs(0))
+    assert [(scan, mask) for _, scan, mask in pairs(tmp_path, config())] == [
+        ("scans/P1.nii", "masks/P1.nii"),
+        ("scans/P1_10.nii", None),
+        ("scans/patient_01_scan_02.nii", "masks/patient_01_scan_02.nii"),
+        ("scans/patient_02_scan_01.nii", None),
+    ]
+
+
+def test_one_directory_for_each_patient_pairs_what_lies_in_it(tmp_path):
+    for patient in ("P1", "P2"):
+        write_volume(tmp_path / patient / "ct.nii", hounsfield(0))
+        write_volume(tmp_path / patient / "mask.nii", lungs(0))
+    assert pairs(tmp_path, config()) == [
+        ("P1/ct", "P1/ct.nii", "P1/mask.nii"),
+        ("P2/ct", "P2/ct.nii", "P2/mask.nii"),
+    ]
+
+
+def test_thousands_of_scans_are_paired_in_moments():
+    volumes = [f"{kind}/case_{number:05d}.nii" for kind in ("scans", "masks") for number in range(5000)]
+    files = SimpleNamespace(walk=lambda: iter(volumes), root="raw")
+    start = time.process_time()
+    found = find_pairs(files, None, False)
+    assert time.process_time() - start < 10  # comparing all with all would take minutes
+    assert all(stem(pair.scan) == stem(pair.mask) for pair in found)
+    assert len(found) == 5000
+
+
+def test_the_mask_file_is_hashed_once_for_all_slices(tmp_path, monkeypatch):
+    write_kaggle(tmp_path, 1)
+    settings, files = config(mask="lung_mask"), RawFiles(str(tmp_path))
+    [item] = find_items("ct", files, settings)
+    calls = []
+    monkeypatch.setattr(files, "content_hash", lambda path: calls.append(path) or "hash")
+    assert len(index_rows("ct", files, item, settings)) == 4
+    assert calls == ["lung_mask/coronacases_001.nii"]
+
+
+def test_several_kinds_of_masks_do_not_matter_to_unlabelled_scans(tmp_path):
+    write_volume(tmp_path / "scans" / "p1.nii", hounsfield(0))
+    for kind in ("lung_mask", "infection_mask"):
+        write_volume(tmp_path / kind / "p1.nii", lungs(0))
+    files, settings = RawFiles(str(tmp_path)), PreprocessConfig(unlabeled=True)
+    assert [(item.image, item.mask, item.error) for item in find_items("ct", files, settings)] == [
+        ("scans/p1.nii", None, None)
+    ]
+
+
+def test_bit_fields_are_refused(tmp_path):
+    write_kaggle(tmp_path, 1)
+    with pytest.raises(ValueError, match="overlap: found bits"):
+        ct.class_names(RawFiles(str(tmp_path)), PreprocessConfig(overlap="bits", ct=CtLayout(mask="lung_mask")))
+
+
+def test_transformed_intensities_are_hounsfield_units_no_more(tmp_path):
+    write_kaggle(tmp_path / "raw", 3)
+    info = make_records("ct", tmp_path / "raw", tmp_path / "r", intensity="stretch", ct=CtLayout(mask="lung_mask"))
+    assert info.intensity == {"offset": 0, "slope": 1, "unit": "stored value", "transform": "stretch"}
 
 
 def test_scans_without_a_mask_are_the_unlabelled_ones(tmp_path):
