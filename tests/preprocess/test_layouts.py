@@ -1,6 +1,7 @@
 """Every layout from its synthetic twin to records that are in order, in our eyes and in TensorFlow Datasets'."""
 
 import json
+import shutil
 from collections import Counter
 
 import pandas as pd
@@ -104,3 +105,25 @@ def test_a_tile_shows_its_window_of_every_layout_and_empty_tiles_are_capped(raw_
     for shard in info.shards("train"):
         for record in map(decode, read_shard(str(tmp_path / "records" / shard.name))):
             assert int((decode_mask(record.mask) == 1).sum()) == by_key[record.source_id]
+
+
+def test_a_bad_volume_counts_as_one_item_however_many_slices_the_others_have(raw_dirs, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(raw_dirs / "ct", raw)
+    scan = next((raw / "ct_scans").iterdir())
+    scan.write_bytes(scan.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"1 of 3 items are bad, more than --max_rejects 0\.3 allows"):
+        make("ct", raw, tmp_path / "records", max_rejects=0.3)
+    assert make("ct", raw, tmp_path / "records", max_rejects=0.4).rejected == 1
+
+
+def test_settings_of_another_layout_are_refused(raw_dirs, tmp_path):
+    with pytest.raises(ValueError, match="ct: found settings of the layout ct, but the layout is coco"):
+        make("coco", raw_dirs / "coco", tmp_path / "records", **CT)
+
+
+def test_the_volumes_of_an_earlier_plan_do_not_stay(raw_dirs, tmp_path):
+    make("ct", raw_dirs / "ct", tmp_path / "records", plan_only=True)
+    assert (tmp_path / "records" / "volumes.parquet").exists()
+    make("folder", raw_dirs / "folder", tmp_path / "records")
+    assert not (tmp_path / "records" / "volumes.parquet").exists()

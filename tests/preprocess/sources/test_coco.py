@@ -272,3 +272,16 @@ def test_real_masks_equal_those_of_pycocotools():
     if not os.environ.get("SEGMENTATION_DATA") or not folder.is_dir():
         pytest.skip("the environment variable SEGMENTATION_DATA names no folder with coco/")
     assert check_against_pycocotools(folder, "annotations.json") == {"polygon"}
+
+
+def test_an_image_that_two_entries_find_is_bad_for_both(tmp_path):
+    # Of val/ only the entries were kept: by its base name, val's a.png would be train's.
+    images = [{"id": number, "file_name": f"{split}/a.png"} for number, split in ((1, "train"), (2, "val"))]
+    dataset(tmp_path, [annotation(1, SMALL), annotation(2, LARGE, image=2)], images)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "train" / "a.png")
+    errors = [item.error for item in coco.find_items(RawFiles(str(tmp_path)), CONFIG)]
+    assert errors == [
+        "instances.json: train/a.png: train/a.png is the image of 2 entries; keep one",
+        "instances.json: val/a.png: train/a.png is the image of 2 entries; keep one",
+    ]
