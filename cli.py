@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -72,7 +73,7 @@ def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:
     """Returns the arguments with `--switch` as `--switch=true`, which is what jsonargparse reads."""
     switches = set(_switches(config_class))
     spelled = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*arguments, ""]):
         bare = argument in switches and following not in ("true", "false")
         spelled.append(f"{argument}=true" if bare else argument)
     return spelled

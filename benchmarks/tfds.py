@@ -61,8 +61,8 @@ def _example(folder: str, encoded: bool):
 def write_dataset(raw: str, out: str, workers: int, encoded: bool) -> None:
     """Makes a dataset in a new folder `out`, in this process (one worker) or in Beam's worker processes (more).
 
-    It is given PNG files that our codec made (`encoded`), or arrays that TensorFlow Datasets makes into PNGs, slower
-    and a little smaller.
+    It is given PNG files that our codec made (`encoded`), or arrays that TensorFlow Datasets makes into PNGs, which
+    takes it longer.
     """
     tfds.disable_progress_bar()
     mode = "in_memory" if workers == 1 else "multi_processing"

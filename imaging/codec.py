@@ -26,7 +26,9 @@ TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
 # Colour types of the PNG specification (ISO/IEC 15948, 11.2.2).
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
 
-# Pillow takes images above 179 megapixels for an attack; satellite images are larger.
+MAX_PIXELS = 2**30
+"""Larger images are refused by their headers: a file of some bytes can claim more than any memory holds. OpenCV refuses
+them too, in words of its own; Pillow's limit is lower than satellite scenes are large."""
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -177,10 +179,16 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 
 
 def image_format(data: bytes) -> str | None:
-    """Returns "png" or "jpeg", the formats that TensorFlow's decoders read, or None for another."""
+    """Returns "png" or "jpeg", the formats that TensorFlow's decoders read, or None for another.
+
+    A JPEG in CMYK is another: without a certain marker, decoders disagree about its colours.
+    """
     if data.startswith(PNG_SIGNATURE):
         return "png"
-    return "jpeg" if data.startswith(JPEG_SIGNATURE) else None
+    if not data.startswith(JPEG_SIGNATURE):
+        return None
+    with Image.open(io.BytesIO(data)) as image:
+        return None if image.mode == "CMYK" else "jpeg"
 
 
 def _decode_unchanged(data: bytes) -> np.ndarray:
@@ -204,11 +212,26 @@ def _check_container(data: bytes) -> None:
     """Raises ValueError unless the file is complete as far as its container tells."""
     if not data:
         raise ValueError("the file is empty")
+    _check_size(data)
     if data.startswith(PNG_SIGNATURE):
         _check_png(data)
     elif data.startswith(JPEG_SIGNATURE) and b"\xff\xd9" not in data[-1024:]:
         # Some cameras write a little behind the end-of-image marker.
         raise ValueError("the JPEG is truncated: it has no end-of-image marker")
+
+
+def _check_size(data: bytes) -> None:
+    """Raises ValueError if the header claims more than `MAX_PIXELS`."""
+    if data.startswith(PNG_SIGNATURE) and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)  # much quicker than Pillow, and masks are many
+    else:
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+        except (OSError, SyntaxError, ValueError):
+            return  # decoding will say what is wrong
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"expected at most {MAX_PIXELS} pixels, found {height}x{width}; cut the image into parts")
 
 
 def _check_png(data: bytes) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from preprocess.plan.split import SPLITS
 from preprocess.storage import delete_files, list_files, write_file
-from preprocess.write import ANNOTATIONS_FILE, ShardReport, ShardSettings
+from preprocess.write import ShardReport, ShardSettings
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, SplitInfo
 from records.schema import FEATURES
@@ -73,7 +73,7 @@ def commit(
     reports: dict[Shard, ShardReport],
     rejected: int,
 ) -> RecordsInfo:
-    """Writes the tables and, last, info.json; then removes the shards' reports. Returns what info.json says.
+    """Writes the tables and, last, info.json; returns what it says.
 
     Args:
       config: as `PreprocessConfig.content` returns it.
@@ -122,7 +122,6 @@ def commit(
     write_file(join(folder, FEATURES_FILE), features_json(info, keys).encode())
     write_file(join(folder, DATASET_INFO_FILE), dataset_info_json(info).encode())
     write_file(join(folder, INFO_FILE), info.to_json().encode())
-    delete_files(folder, [*(f"{shard.name}.json" for shard in reports), *([ANNOTATIONS_FILE] * settings.annotated)])
     return info
 
 

@@ -91,6 +91,7 @@ def preprocess(
             "choose another folder, or replace them with --overwrite"
         )
     if held == "these" and not config.overwrite:
+        _tidy(folder)  # a run may have been killed between its last file and its own tidying
         tell(f"{folder} holds exactly these records already; nothing to do")
         return read_info(folder)
     # Where too many are bad at first sight, nothing is written but the reasons, and nothing is cleared.
@@ -123,7 +124,9 @@ def preprocess(
         tell(f"{rejected} bad items are left out, see {join(folder, REJECTED_FILE)}")
     if config.classes and not config.unlabeled and layout == "folder":
         _check_classes(config.classes, reports)
-    return commit(content, settings, not config.unlabeled, reports, rejected)
+    info = commit(content, settings, not config.unlabeled, reports, rejected)
+    _tidy(folder)
+    return info
 
 
 def _write(
@@ -150,8 +153,7 @@ def _write(
             f"{folder}: expected {len(tasks)} finished shards, found {len(reports)} though the runner ended well; "
             "the folder must be one that every worker reaches"
         )
-    ours = re.compile(r".*\.(tfrecord-\d+-of-\d+|json|parquet|csv)\.\d+-[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
-    delete_files(folder, [name for name in list_files(folder) if ours.fullmatch(name)])
+    _tidy(folder)
     for line in describe_totals(plan, reports, {task.shard for task in missing}, time.monotonic() - started):
         tell(line)
     return reports
@@ -212,6 +214,16 @@ def _what_is_held(folder: str, mark: str) -> Literal["these", "others"] | None:
     if INFO_FILE in files:
         return "these" if f'"fingerprint": "{mark}"'.encode() in read_file(join(folder, INFO_FILE)) else "others"
     return None if all(marks.values()) else "others"
+
+
+def _tidy(folder: str) -> None:
+    """Deletes what a killed run left: temporary files and, beside finished records, what only their making needed."""
+    files = list_files(folder)
+    temporary = re.compile(r".*\.(tfrecord-\d+-of-\d+|json|parquet|csv)\.\d+-[0-9a-f]{8}" + re.escape(TEMPORARY_SUFFIX))
+    left = [name for name in files if temporary.fullmatch(name)]
+    if INFO_FILE in files:
+        left += [*_reports(files), *({ANNOTATIONS_FILE} & files.keys())]
+    delete_files(folder, left)
 
 
 def _clear(folder: str) -> None:

@@ -319,3 +319,9 @@ def test_progress_of_work_that_fails_does_not_claim_to_be_done(terminal):
         report(3)
         raise ValueError
     assert printed.getvalue() == ""
+
+
+def test_a_command_without_positionals_runs_without_any_argument(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["command"])
+    paths, config = cli.parse(Settings, {}, "command", "Does nothing.")
+    assert (paths, config) == ({}, Settings())
