@@ -61,7 +61,8 @@ def read_masks(files: RawFiles, item: Item, height: int, width: int, config: Pre
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             check_size(mask.shape, height, width, path)
-            yield (mask != 0).astype(np.uint8)  # a 16-bit mask may hold 256, which is 0 in 8 bits
+            # A 16-bit mask may hold 256, which is 0 in 8 bits.
+            yield mask if mask.dtype == np.uint8 else (mask != 0).astype(np.uint8)
 
     merged = merge_objects(object_masks(), height, width)
     return Masks((merged.instances > 0).astype(np.uint8), merged.instances, merged.count, merged.lost_pixels)
