@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*")
+TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # the last two of BigTIFF
 
 # Colour types of the PNG specification (ISO/IEC 15948, 11.2.2).
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
@@ -195,6 +195,7 @@ def _decode_unchanged(data: bytes) -> np.ndarray:
     _check_container(data)
     try:
         if data.startswith(TIFF_SIGNATURES):
+            _check_tiff(data)
             _, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if len(pages) > 1:
                 raise ValueError(f"expected one image, found a TIFF of {len(pages)} pages")
@@ -250,6 +251,22 @@ def _check_png(data: bytes) -> None:
             return
         position = end + 4
     raise ValueError(f"the PNG is truncated: {len(data)} bytes without its end")
+
+
+def _check_tiff(data: bytes) -> None:
+    """Raises ValueError for what OpenCV 4.11 reads as other pixels: 16 bits in planes, or with 0 for white."""
+    stream = io.BytesIO(data)
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if data[2:4] in (b"+\0", b"\0+") else 8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        bits, planes = max(tags.get(258, (1,))), tags.get(277, 1) if tags.get(284) == 2 else 1
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error) as error:
+        raise ValueError(f"the TIFF is damaged: {error}") from error
+    if bits > 8 and planes > 1:
+        raise ValueError(f"expected a 16-bit TIFF with its channels side by side, found {planes} planes; convert it")
+    if bits > 8 and tags.get(262) == 0:
+        raise ValueError("expected a 16-bit TIFF in which 0 is black, found one in which it is white; convert it")
 
 
 def _png_header(data: bytes) -> tuple[int, int]:

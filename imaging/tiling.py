@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+MOST_TILES = 1_000_000
+
 
 class Window(NamedTuple):
     """A rectangle in pixels of the raw image; it reaches beyond the image where that is smaller than the tile."""
@@ -23,6 +25,12 @@ def tile_windows(height: int, width: int, size: int, overlap: int) -> list[Windo
     Raises:
       ValueError: the overlap is negative, or not smaller than the size.
     """
+    count = count_tiles(height, width, size, overlap)
+    if count > MOST_TILES:
+        raise ValueError(
+            f"expected at most {MOST_TILES} tiles of an image, found {count} of {size}x{size} for {height}x{width}; "
+            "choose larger tiles or a smaller overlap"
+        )
     rows, columns = _starts(height, size, overlap), _starts(width, size, overlap)
     return [Window(y, x, size, size) for y in rows for x in columns]
 

@@ -188,8 +188,11 @@ def _unzip(data: bytes) -> bytes:
         return data
     content = io.BytesIO()
     try:
+        stream = gzip.GzipFile(fileobj=io.BytesIO(data))
+        content.write(stream.read(1 << 20))
+        _image_class(content.getvalue())  # what is no volume could take gigabytes
         # In pieces, because gzip.decompress takes nearly three times the memory of its result.
-        shutil.copyfileobj(gzip.GzipFile(fileobj=io.BytesIO(data)), content, 1 << 20)
+        shutil.copyfileobj(stream, content, 1 << 20)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"the NIfTI cannot be read: its gzip is damaged: {error}") from error
     return content.getvalue()

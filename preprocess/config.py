@@ -157,14 +157,17 @@ class PreprocessConfig:
     def __post_init__(self):
         if self.size is not None and self.size < 1:
             raise ValueError(f"size: expected a number of pixels of at least 1, or null, found {self.size}")
+        if self.size is not None and self.size > 16384:
+            raise ValueError(f"size: expected at most 16384 pixels, found {self.size}; --tile cuts larger images")
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
         for name in ("max_rejects", "max_empty"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{name}: expected a share between 0 and 1, found {share}")
-        if self.classes is not None and not 1 <= len(set(self.classes)) == len(self.classes) <= 255:
-            raise ValueError(f"classes: expected 1 to 255 different names, found {self.classes}")
+        names = self.classes
+        if names is not None and not (all(names) and 1 <= len(set(names)) == len(names) <= 255):
+            raise ValueError(f"classes: expected 1 to 255 different names, found {names}")
         if self.plan_only and self.overwrite:
             raise ValueError("plan_only, overwrite: choose one; a plan alone replaces nothing")
         if self.near_duplicates is not None and not 0 <= self.near_duplicates <= 8:

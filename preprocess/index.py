@@ -144,7 +144,12 @@ def find_items(layout: str, files: RawFiles, config: PreprocessConfig) -> list[I
     Raises:
       ValueError: nothing was found, or two items have the same key.
     """
-    items = list(SOURCES[layout].find_items(files, config))
+    try:
+        items = list(SOURCES[layout].find_items(files, config))
+    except ValueError as error:
+        raise ValueError(f"{error}{_zips_hint(files)}") from error
+    if all(item.error or item.image is None for item in items) and (hint := _zips_hint(files)):
+        raise ValueError(f"{files.root}: found no image of the layout {layout!r}{hint}")
     if not items:
         expected = inspect.getmodule(SOURCES[layout].find_items).__doc__.strip().splitlines()[0]
         raise ValueError(f"{files.root}: found no images in the layout {layout!r} ({expected})")
@@ -153,6 +158,12 @@ def find_items(layout: str, files: RawFiles, config: PreprocessConfig) -> list[I
         paths = " and ".join(str(item.image or item.mask) for item in items if item.key == key)
         raise ValueError(f"{files.root}: the key {key!r} is there {count} times ({paths}); rename or remove one")
     return items
+
+
+def _zips_hint(files: RawFiles) -> str:
+    """Returns what to do where the raw data hold zips, as Kaggle delivers some; "" where there are none."""
+    zips = [path for path in files.walk() if path.lower().endswith(".zip")]
+    return f"; zips lie in it ({', '.join(zips[:3])}): unpack it and them into one directory" if zips else ""
 
 
 def table_of_rows(rows: list[dict[str, Any]], pattern: re.Pattern | None) -> pd.DataFrame:

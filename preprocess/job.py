@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from preprocess.commit import (
@@ -44,6 +45,8 @@ from records.files import join
 from records.info import FORMAT_VERSION, INFO_FILE, RecordsInfo, read_info
 from records.shards import Shard
 from records.tfds import DATASET_INFO_FILE, FEATURES_FILE
+
+_CLASSES_SHOWN = 5
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """(label, total) -> context that yields a function to be told how much is done."""
@@ -96,6 +99,7 @@ def preprocess(
         return read_info(folder)
     # Where too many are bad at first sight, nothing is written but the reasons, and nothing is cleared.
     _check_rejects(folder, plan, {}, config)
+    target = _target(plan, config)  # it may refuse the coding: old records are still whole
     if held:
         _clear(folder)
     write_volumes(folder, index)
@@ -111,7 +115,7 @@ def preprocess(
     settings = ShardSettings(
         layout=layout,
         folder=folder,
-        target=_target(plan, config),
+        target=target,
         classes=classes,
         overlapping=SOURCES[layout].is_overlapping(config),
         annotated=bool(annotations),
@@ -124,6 +128,8 @@ def preprocess(
         tell(f"{rejected} bad items are left out, see {join(folder, REJECTED_FILE)}")
     if config.classes and not config.unlabeled and layout == "folder":
         _check_classes(config.classes, reports)
+    if not config.unlabeled:
+        _tell_missing_classes(settings, reports, tell)
     info = commit(content, settings, not config.unlabeled, reports, rejected)
     _tidy(folder)
     return info
@@ -175,6 +181,18 @@ def _check_classes(classes: list[str], reports: dict[Shard, ShardReport]) -> Non
             f"no mask holds a pixel of {', '.join(classes[1:])}, but {ignored} pixels are 255, which --classes takes "
             "for ignored; if the masks are binary (0 and 255), leave out --classes"
         )
+
+
+def _tell_missing_classes(
+    settings: ShardSettings, reports: dict[Shard, ShardReport], tell: Callable[[str], None]
+) -> None:
+    """Tells which classes no mask holds: values or coordinates may mean something else than they were taken for."""
+    first = 0 if settings.overlapping else 1  # the background
+    pixels = np.sum([report.class_pixels for report in reports.values()], axis=0)
+    missing = [name for name, count in zip(settings.classes[first:], pixels[first:], strict=True) if not count]
+    if missing:
+        shown = ", ".join(missing[:_CLASSES_SHOWN]) + ", …" * (len(missing) > _CLASSES_SHOWN)
+        tell(f"{'warning':<10} no mask holds a pixel of {shown}")
 
 
 def open_raw(layout: str, raw: str, unlabeled: bool = False) -> RawFiles:

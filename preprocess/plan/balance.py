@@ -30,7 +30,7 @@ def check_objects(plan: pd.DataFrame, option: str) -> None:
     if len(unknown):
         raise ValueError(
             f"{option}: expected the number of objects of every image, found none for {unknown.iloc[0]!r} "
-            f"({len(unknown)} in all); the layout counts no objects, use --max_empty"
+            f"({len(unknown)} in all); the layout counts no objects; leave the option out"
         )
 
 

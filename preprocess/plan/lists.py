@@ -141,5 +141,7 @@ def _some(names: pd.Series) -> str:
 def _read_csv(path: str, setting: str) -> pd.DataFrame:
     try:
         return parse_csv(Path(path).read_bytes(), path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ValueError(f"{setting}: {path}: expected a CSV file: {error.strerror}") from error
+    except ValueError as error:
         raise ValueError(f"{setting}: {error}") from error

@@ -69,8 +69,8 @@ def read_annotations(files: RawFiles, path: str, config: PreprocessConfig) -> di
 def image_finder(paths: list[str], table: str) -> Callable[[str], tuple[str | None, str | None]]:
     """Returns a function from a `file_name` to (path, None), or to (None, what is wrong).
 
-    A name is relative to the directory of the annotation file or to the root; what lies in neither place is found by
-    the last part of its name.
+    A name is relative to the directory of the annotation file or to the root; what lies in neither place is found as
+    the end of a path, and a name of another computer (`/home/…`, `C:…`, `../…`) by its last part.
     """
     images = {path for path in paths if path.lower().endswith(SUFFIXES)}
     by_base = defaultdict(list)
@@ -83,6 +83,9 @@ def image_finder(paths: list[str], table: str) -> Callable[[str], tuple[str | No
             if path in images:
                 return path, None
         found = by_base.get(name.rpartition("/")[2], [])
+        if "/" in name and not re.match(r"/|\w+:|\.\./", name):
+            # train/a.jpg is not val/a.jpg; only directories of another computer say nothing here.
+            found = [path for path in found if path.endswith(f"/{name}")]
         if len(found) == 1:
             return found[0], None
         return None, f"expected one image of that name, found {' and '.join(found)}" if found else "no such image"

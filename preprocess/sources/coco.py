@@ -114,7 +114,7 @@ def _decoded(
     annotation = json.loads(item.annotation)
     for found, expected, side in zip(annotation["size"], (height, width), ("height", "width"), strict=True):
         if found not in (None, expected):
-            raise ValueError(f"{item.mask}: {item.image}: expected {side} {expected} like the image's, found {found}")
+            raise ValueError(f"{item.mask}: {item.image}: expected {side} {expected} like the image's, found {found!r}")
     for entry in annotation["objects"]:
         try:
             yield entry, decode(entry["segmentation"], height, width)
@@ -139,6 +139,8 @@ def _objects_by_image(
         if image_id not in objects:
             error = f"{table}: annotation {name}: no image has the id {image_id}"
             orphans.append(Item(f"annotation {name}", None, table, error=error))
+        elif entry.get("iscrowd") not in (None, 0, 1):  # bool("0") is true
+            wrong[image_id] = f"{table}: annotation {name}: expected iscrowd 0 or 1, found {entry['iscrowd']!r}"
         elif category_id not in known:
             wrong[image_id] = f"{table}: annotation {name}: no category has the id {category_id}"
         elif (index := index_by_id[category_id]) is not None:

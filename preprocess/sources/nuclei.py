@@ -6,6 +6,7 @@ Layout: https://www.kaggle.com/competitions/data-science-bowl-2018/data. Directo
 from collections import Counter
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 
 from imaging.codec import SUFFIXES, decode_mask
@@ -61,6 +62,12 @@ def read_masks(files: RawFiles, item: Item, height: int, width: int, config: Pre
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
             check_size(mask.shape, height, width, path)
+            # Equal values add up to their number times the highest; this is quicker than comparing each.
+            if cv2.sumElems(mask)[0] != cv2.countNonZero(mask) * int(mask.max()):
+                raise ValueError(
+                    f"{path}: expected one object of one value, found the values {np.unique(mask)[:5].tolist()}, …: a "
+                    "blurred mask, a JPEG, or several objects in one file; give each object a PNG of 0 and 255"
+                )
             # A 16-bit mask may hold 256, which is 0 in 8 bits.
             yield mask if mask.dtype == np.uint8 else (mask != 0).astype(np.uint8)
 

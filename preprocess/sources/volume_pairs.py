@@ -90,7 +90,7 @@ def _pairs_by_name(volumes: list[str], mask: str | None, unlabeled: bool) -> Ite
     if mask is not None or (len(directories) > 1 and apart and not unlabeled):
         chosen = _choose(mask, sorted(directories), "directories")
         masks = [path for path in masks if PurePosixPath(path).parent.name == chosen]
-    finder = _MaskFinder(masks)
+    finder = _MaskFinder(masks, scans)
     fitting = {scan: finder.find(scan) for scan in scans}
     owners = Counter(path for found in fitting.values() for path in found)
     for scan, found in fitting.items():
@@ -109,8 +109,12 @@ def _pairs_by_name(volumes: list[str], mask: str | None, unlabeled: bool) -> Ite
 class _MaskFinder:
     """Finds the masks that a scan's name has all words of, in their order; quick for any number of masks."""
 
-    def __init__(self, masks: list[str]):
-        """Files each mask under its rarest word, so that few have to be looked at for a scan."""
+    def __init__(self, masks: list[str], scans: list[str]):
+        """Files each mask under its rarest word, so that few have to be looked at for a scan.
+
+        A mask that lies with scans is theirs: of pat1/ct, pat1/ct_seg and pat2/ct, the last has no mask.
+        """
+        with_scans = {PurePosixPath(path).parent for path in scans}
         self._words_by_mask = {path: _words(path) for path in masks}
         counts = Counter(word for words in self._words_by_mask.values() for word in words)
         self._beside, self._apart = defaultdict(list), defaultdict(list)
@@ -118,7 +122,8 @@ class _MaskFinder:
             rarest = min(words, key=lambda word: (counts[word], word), default="")
             folder = PurePosixPath(path).parent
             self._beside[folder, rarest].append(path)
-            self._apart[folder.parent, rarest].append(path)
+            if folder not in with_scans:
+                self._apart[folder.parent, rarest].append(path)
 
     def find(self, scan: str) -> list[str]:
         """Returns the masks with most words that fit: beside the scan, else in a directory beside its own."""

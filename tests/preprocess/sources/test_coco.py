@@ -275,13 +275,21 @@ def test_real_masks_equal_those_of_pycocotools():
 
 
 def test_an_image_that_two_entries_find_is_bad_for_both(tmp_path):
-    # Of val/ only the entries were kept: by its base name, val's a.png would be train's.
-    images = [{"id": number, "file_name": f"{split}/a.png"} for number, split in ((1, "train"), (2, "val"))]
+    images = [{"id": number, "file_name": name} for number, name in ((1, "train/a.png"), (2, "/home/me/val/a.png"))]
     dataset(tmp_path, [annotation(1, SMALL), annotation(2, LARGE, image=2)], images)
     (tmp_path / "train").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "train" / "a.png")
     errors = [item.error for item in coco.find_items(RawFiles(str(tmp_path)), CONFIG)]
     assert errors == [
         "instances.json: train/a.png: train/a.png is the image of 2 entries; keep one",
-        "instances.json: val/a.png: train/a.png is the image of 2 entries; keep one",
+        "instances.json: /home/me/val/a.png: train/a.png is the image of 2 entries; keep one",
     ]
+
+
+def test_an_image_of_another_directory_is_not_taken_for_one_that_is_missing(tmp_path):
+    images = [{"id": number, "file_name": f"{split}/a.png"} for number, split in ((1, "train"), (2, "val"))]
+    dataset(tmp_path, [annotation(1, SMALL), annotation(2, LARGE, image=2)], images)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "train" / "a.png")
+    found = [(item.image, item.error) for item in coco.find_items(RawFiles(str(tmp_path)), CONFIG)]
+    assert found == [("train/a.png", None), (None, "instances.json: val/a.png: no such image")]
