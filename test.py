@@ -19,7 +19,7 @@ def main() -> None:
         "python test.py",
         "Evaluates a trained run in batch on held-out shards.",
     )
-    from evaluation.evaluator import METRICS_FILE, PICTURES_FOLDER, evaluate
+    from evaluation.evaluator import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, evaluate
     from evaluation.table import score_table
     from inference.predictor import check_fits, load_run
     from records.info import read_info
@@ -37,9 +37,10 @@ def main() -> None:
     metrics = evaluate(trained, paths["records"], info, folder, config, strategy, cli.progress)
     if info.labeled:
         cli.console.print(score_table(metrics, f"{paths['run']} on {paths['records']}, split {config.split}"))
+        cli.console.print(f"scores    {folder / METRICS_FILE}")
     else:
         cli.console.print(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
-    cli.console.print(f"scores    {folder / METRICS_FILE}")
+        cli.console.print(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
     cli.console.print(f"pictures  {folder / PICTURES_FOLDER}")
 
 

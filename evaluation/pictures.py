@@ -94,7 +94,8 @@ def draw_comparison(
         names = [(_colour(index), name) for index, name in enumerate(classes.values()) if present[index]]
         _add_legend(figure, names, "outside lower left")
     if truth is not None:
-        kinds = [(AGREED, "agreed"), (MISSED, "missed"), (INVENTED, "invented")]
+        wrong = "invented" if len(classes) == 1 else "invented, or of another class"
+        kinds = [(AGREED, "agreed"), (MISSED, "missed"), (INVENTED, wrong)]
         _add_legend(figure, kinds, "outside lower right" if len(classes) > 1 else "outside lower center")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.savefig(path, dpi=100)

@@ -16,18 +16,19 @@ _ROWS = {
 
 
 def score_table(metrics: dict, title: str) -> Table:
-    """Returns a table of metrics.json's scores with their intervals and what predicting nothing would score."""
+    """Returns a table of metrics.json's scores, their intervals and what predicting nothing, or everything, scores."""
     table = Table(title=f"{title}: {metrics['num_examples']} images", title_justify="left")
     table.add_column("score")
-    for heading in ("value", "95 % interval", "predicting nothing"):
+    for heading in ("value", "95 % interval", "predicting nothing", "everything"):
         table.add_column(heading, justify="right")
     for name, label in _ROWS.items():
         bounds = metrics[f"{name}_ci95"]
         interval = f"{bounds[0]:.4f} – {bounds[1]:.4f}" if bounds else ""
-        table.add_row(label, _number(metrics[name]), interval, _number(metrics.get(f"baseline_nothing/{name}")))
+        baselines = [_number(metrics.get(f"baseline_{constant}/{name}")) for constant in ("nothing", "everything")]
+        table.add_row(label, _number(metrics[name]), interval, *baselines)
     for key, value in metrics.items():
         if key.startswith("dice_per_image/"):
-            table.add_row(f"Dice per image, {key.partition('/')[2]}", _number(value), "", "")
+            table.add_row(f"Dice per image, {key.partition('/')[2]}", _number(value), "", "", "")
     return table
 
 

@@ -134,6 +134,11 @@ def make_index(
     rows = (json.loads(read_file(join(folder, task.done_file))) for task in tasks)
     pattern = re.compile(config.group_by) if config.group_by else None
     index = pd.concat([table_of_rows(part, pattern) for part in rows])
+    if pattern and not index["key"].str.contains(pattern.pattern).any():
+        raise ValueError(
+            f"group_by: expected {config.group_by!r} to match keys, found no match in {len(index)} of them, "
+            f"such as {index['key'].iloc[0]!r}"
+        )
     delete_files(folder, [name for task in tasks for name in (task.todo_file, task.done_file)])
     return index.sort_values("key", ignore_index=True)
 

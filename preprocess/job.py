@@ -31,6 +31,7 @@ from preprocess.raw import RawFiles
 from preprocess.sources import SOURCES
 from preprocess.storage import TEMPORARY_SUFFIX, delete_files, list_files, make_folder, read_file
 from preprocess.totals import describe_totals
+from preprocess.trial import try_masks
 from preprocess.write import (
     ANNOTATIONS_FILE,
     ShardReport,
@@ -99,6 +100,7 @@ def preprocess(
         return read_info(folder)
     # Where too many are bad at first sight, nothing is written but the reasons, and nothing is cleared.
     _check_rejects(folder, plan, {}, config)
+    try_masks(layout, files, plan, config)
     target = _target(plan, config)  # it may refuse the coding: old records are still whole
     if held:
         _clear(folder)

@@ -44,5 +44,6 @@ def describe_totals(
 
 
 def kind_of(reason: str) -> str:
-    """Returns a reason without the file it speaks of and with # for numbers, so that like reasons can be counted."""
-    return re.sub(r"\d+", "#", re.sub(r"^(\S+: )+", "", reason))
+    """Returns a reason without the file it speaks of, its lists and numbers, so that like reasons can be counted."""
+    what = re.sub(r"\[[^\]]*\]", "[…]", re.sub(r"^(\S+: )+", "", reason))
+    return re.sub(r"\d+", "#", what)

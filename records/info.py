@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from records.files import file_size, join, open_file
@@ -144,6 +145,8 @@ def read_info(folder: str) -> RecordsInfo:
       ValueError: the folder is not a records folder, unfinished, damaged or of another format version.
     """
     path = join(folder, INFO_FILE)
+    if "://" not in folder and not Path(folder).is_dir():
+        raise ValueError(f"{folder}: expected a folder of records, found no such folder")
     if file_size(path) is None:
         raise ValueError(
             f"{folder}: expected finished records, found no {INFO_FILE}; "

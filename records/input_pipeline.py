@@ -37,7 +37,9 @@ def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str
             "leave --input.fold out, or preprocess with --splits.folds"
         )
     if fold is None:
-        raise ValueError(f"expected a fold to validate on, found {len(folds)} to choose from; choose with --input.fold")
+        raise ValueError(
+            f"these records have {len(folds)} folds; say which one validates: --input.fold 0 to {len(folds) - 1}"
+        )
     validation = f"fold{fold}"
     if validation not in folds:
         raise ValueError(f"input.fold: expected 0 to {len(folds) - 1}, found {fold}; the records have no such fold")

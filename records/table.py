@@ -39,20 +39,23 @@ def info_tables(info: RecordsInfo, folder: str) -> Group:
 
 def _class_table(info: RecordsInfo) -> Table:
     # Overlapping classes leave pixels that are labelled as no class, and others that are labelled as several.
-    whole = "sum of all classes' pixels" if info.overlapping else "labelled pixels"
-    table = Table(title=f"classes: share of the {whole}, and of the examples that hold the class", title_justify="left")
+    whole = "the sum of all classes' pixels" if info.overlapping else "the labelled pixels"
+    table = Table(title=f"classes: share of {whole} / of the examples", title_justify="left")
     table.add_column("class")
-    names = [name for name, split in info.splits.items() if split.num_examples]
-    for name in names:
-        table.add_column(f"{name} pixels", justify="right")
-        table.add_column(f"{name} examples", justify="right")
+    # Folds are alike, and too many for one line.
+    columns = {"folds": [info.splits[name] for name in info.folds]} if info.folds else {}
+    columns |= {name: [split] for name, split in info.splits.items() if name not in info.folds}
+    columns = {name: splits for name, splits in columns.items() if sum(split.num_examples for split in splits)}
+    for name in columns:
+        table.add_column(name, justify="right")
     for number, class_name in enumerate(info.classes):
-        cells = [class_name]
-        for name in names:
-            split = info.splits[name]
-            cells.append(f"{split.class_pixels[number] / max(1, sum(split.class_pixels)):.2%}")
-            cells.append(f"{split.class_examples[number] / split.num_examples:.0%}")
-        table.add_row(*cells)
+        cells = []
+        for splits in columns.values():
+            pixels = sum(split.class_pixels[number] for split in splits)
+            examples = sum(split.class_examples[number] for split in splits)
+            share = pixels / max(1, sum(sum(split.class_pixels) for split in splits))
+            cells.append(f"{share:.2%} / {examples / sum(split.num_examples for split in splits):.0%}")
+        table.add_row(class_name, *cells)
     return table
 
 

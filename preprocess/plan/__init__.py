@@ -153,6 +153,9 @@ def describe_plan(plan: pd.DataFrame, config: PreprocessConfig) -> list[str]:
     if len(flags):
         counts = " · ".join(f"{flag} {count}" for flag, count in flags.sort_index().items())
         lines.append(("outliers", f"{counts} are in; --drop_outliers leaves them out"))
+    sizes = plan.loc[is_in, "group"].value_counts()
+    if len(sizes) < is_in.sum():
+        lines.append(("groups", f"{len(sizes)}, the largest of {sizes.max()} examples"))
     clusters = describe_clusters(plan)
     lines += [("duplicates", clusters)] if clusters else []
     return [f"{label:<10} {text}" for label, text in lines] + plan.attrs.get("shortages", [])

@@ -179,7 +179,7 @@ def test_the_legend_names_the_classes_that_are_there_where_there_are_several(tmp
     several = {1: "liver", 2: "tumour"} if not overlapping else {0: "liver", 1: "tumour"}
     image = np.zeros([8, 8, 1], np.uint8)
     draw_comparison(tmp_path / "x.png", image, mask, mask, several, "t", overlapping)
-    assert legends == [["tumour"], ["agreed", "missed", "invented"]]
+    assert legends == [["tumour"], ["agreed", "missed", "invented, or of another class"]]
     legends.clear()
     draw_comparison(tmp_path / "x.png", image, None, mask * 0, several, "t", overlapping)
     draw_comparison(tmp_path / "x.png", image, None, mask, {1: "tumour"}, "t", overlapping)

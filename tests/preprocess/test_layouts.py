@@ -127,3 +127,16 @@ def test_the_volumes_of_an_earlier_plan_do_not_stay(raw_dirs, tmp_path):
     assert (tmp_path / "records" / "volumes.parquet").exists()
     make("folder", raw_dirs / "folder", tmp_path / "records")
     assert not (tmp_path / "records" / "volumes.parquet").exists()
+
+
+def test_settings_that_no_mask_fits_are_told_before_anything_is_written(raw_dirs, tmp_path):
+    with pytest.raises(ValueError, match=r"none of 8 masks that were tried could be read, nothing was written: masks/"):
+        make("colors", raw_dirs / "colors", tmp_path / "records", folder=FolderLayout(), plan_only=True)
+    assert not list(tmp_path.glob("records/*.tfrecord*"))
+
+
+def test_a_pattern_that_no_key_matches_is_refused(raw_dirs, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"group_by: expected '\^x' to match keys, found no match in 10 of them, such as"
+    ):
+        make("folder", raw_dirs / "folder", tmp_path / "records", group_by="^x")

@@ -64,7 +64,7 @@ def test_an_empty_fold_is_not_trained_on(folds):
 
 
 def test_a_fold_that_does_not_fit_the_records_is_refused(folds, small_records):
-    with pytest.raises(ValueError, match=r"expected a fold to validate on, found 3 .*; choose with --input\.fold"):
+    with pytest.raises(ValueError, match=r"these records have 3 folds; say which one validates: --input\.fold 0 to 2"):
         training_splits(folds[1], None)
     with pytest.raises(ValueError, match=r"input\.fold: expected 0 to 2, found 3"):
         training_splits(folds[1], 3)

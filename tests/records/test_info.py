@@ -44,7 +44,7 @@ def test_an_unfinished_folder_is_refused_and_what_to_do_is_said(small_records):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere: expected finished records, found no info\.json"):
+    with pytest.raises(ValueError, match="nowhere: expected a folder of records, found no such folder"):
         read_info(str(tmp_path / "nowhere"))
 
 
