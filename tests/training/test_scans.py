@@ -142,7 +142,7 @@ def test_unlabelled_scans_get_bit_fields_as_predictions(records, trained, tmp_pa
 @pytest.mark.parametrize(
     ("fold", "message"),
     [
-        (None, r"expected a fold to validate on, found 3 to choose from; choose with --input\.fold"),
+        (None, r"these records have 3 folds; say which one validates"),
         (3, r"input\.fold: expected 0 to 2, found 3"),
     ],
 )
