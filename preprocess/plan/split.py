@@ -4,6 +4,8 @@ A side is where the user put something: the number of a split in `split_names`, 
 lists of splits give sides; what they leave open, hashes decide.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -156,6 +158,7 @@ def divide(sizes: np.ndarray, strata: np.ndarray, shares: list[float]) -> np.nda
 
     The clusters of a stratum are laid end to end and belong where their middle falls. What rounding gave a split too
     much or too little, the next stratum makes up for, so that the totals are as near to the shares as without strata.
+    Of few clusters (patients, say) no split that has a share gets none, as long as there are enough.
     """
     bounds = np.cumsum(shares)
     bounds = bounds / bounds[-1]
@@ -168,6 +171,12 @@ def divide(sizes: np.ndarray, strata: np.ndarray, shares: list[float]) -> np.nda
         borders = np.maximum.accumulate(bounds + behind / total)
         split[rows] = np.searchsorted(borders, middle, side="right").clip(max=len(shares) - 1)
         behind += bounds * total - np.bincount(split[rows], sizes[rows], len(shares)).cumsum()
+    wanted = np.flatnonzero(np.array(shares) > 0)
+    if len(sizes) >= len(wanted):
+        for earlier, number in reversed(list(itertools.pairwise(wanted))):
+            if not (split == number).any():
+                # The last cluster before the border; if it was the only one there, the next round makes up for it.
+                split[np.flatnonzero(split <= earlier)[-1]] = number
     return split
 
 

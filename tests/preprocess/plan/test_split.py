@@ -63,6 +63,8 @@ def test_each_split_gets_its_share_in_all_and_of_every_stratum(sizes, shares, da
     # A border lies within half a cluster; where a border before it lies behind it, it is moved up to that one, which
     # may add a cluster for each. A stratum has the remainder of those before it on top.
     allowed = (0.5 + np.arange(len(shares))) * largest
+    if min(share for share in shares if share) * sizes.sum() < 2 * len(shares) * largest:
+        allowed += len(shares) * largest  # so few clusters that one may be moved into every split
     for rows, times in [(slice(None), 1)] + [(strata == stratum, 2) for stratum in set(strata)]:
         got = np.bincount(split[rows], sizes[rows], len(shares)).cumsum()
         assert (abs(got - np.cumsum(shares) * sizes[rows].sum()) <= times * allowed + 1e-6).all()
@@ -76,6 +78,16 @@ def test_few_large_clusters_in_small_strata_stay_near_their_shares():
 def test_without_strata_clusters_belong_where_their_middle_falls():
     # Middles at 1, 3, 4.5, 6, 8.5 of 10; borders at 5 and 8.
     assert divide(np.array([2, 2, 1, 2, 3]), np.zeros(5), [0.5, 0.3, 0.2]).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_of_few_patients_no_split_with_a_share_gets_none():
+    for clusters in range(3, 9):
+        split = divide(np.full(clusters, 64), np.zeros(clusters), [0.8, 0.1, 0.1])
+        assert set(split.tolist()) == {0, 1, 2}
+        assert (np.diff(split) >= 0).all()
+    assert divide(np.full(4, 64), np.zeros(4), [0.8, 0.1, 0.1]).tolist() == [0, 0, 1, 2]
+    assert divide(np.array([1, 1, 1]), np.zeros(3), [0.9, 0.0, 0.1]).tolist() == [0, 0, 2]
+    assert divide(np.full(2, 64), np.zeros(2), [0.8, 0.1, 0.1]).tolist() == [0, 0]  # too few
 
 
 def test_a_remainder_is_carried_from_stratum_to_stratum():
