@@ -17,9 +17,14 @@ _ROWS = {
 
 def score_table(metrics: dict, title: str) -> Table:
     """Returns a table of metrics.json's scores, their intervals and what predicting nothing, or everything, scores."""
-    table = Table(title=f"{title}: {metrics['num_examples']} images", title_justify="left")
+    table = Table(
+        title=f"{title}: {metrics['num_examples']} images",
+        caption="nothing, everything: what predicting no pixel, or every pixel, would score",
+        title_justify="left",
+        caption_justify="left",
+    )
     table.add_column("score")
-    for heading in ("value", "95 % interval", "predicting nothing", "everything"):
+    for heading in ("value", "95 % interval", "nothing", "everything"):
         table.add_column(heading, justify="right")
     for name, label in _ROWS.items():
         bounds = metrics[f"{name}_ci95"]
