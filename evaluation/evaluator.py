@@ -1,7 +1,7 @@
 """Batch evaluation of a trained run on one split of records."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from evaluation.statistics import (
     summarize,
 )
 from imaging.codec import decode_mask, encode_png
-from inference.predictor import TrainedModel, predict_batches, predict_image
+from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
 from records.config import InputConfig
+from records.damage import explain_damage
 from records.files import join, open_file
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches, explain_damage
+from records.input_pipeline import eval_batches
 from records.schema import decode, decode_pixels
-from records.shards import read_record
+from records.shards import OFFSETS_FILE, read_record
 
 METRICS_FILE, PER_IMAGE_FILE = "metrics.json", "per_image.csv"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
@@ -46,19 +47,22 @@ def evaluate(
 ) -> dict[str, float | list[float] | None]:
     """Writes metrics.json, per_image.csv and result-image/ into `folder`; returns the metrics.
 
-    Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead.
+    Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. Images of
+    several sizes are predicted in tiles as large as the model's crops, and judged whole.
     """
     _clear(folder)
     replicas = strategy.num_replicas_in_sync
     batch_size = -(-config.batch_size // replicas) * replicas  # every replica gets equally many
-    batches = eval_batches(records, info, batch_size, config.split, InputConfig())
+    files = info.shard_files(records, [config.split])
+    batches = eval_batches(files, info, batch_size, InputConfig(crop=trained.crop))
     total = info.splits[config.split].num_examples
     keys: list[str] = []
     groups: list[str] = []
     counts: list[Counts] = []
     classes = trained.scored_classes
-    with progress("evaluate", total) as report, explain_damage(records):
-        for batch in predict_batches(trained, batches, strategy, config.threshold):
+    with progress("evaluate", total) as report, explain_damage(records, info, files):
+        found = predict_batches(trained, batches, strategy, config.threshold)
+        for batch in join_tiles(found) if info.height is None else found:
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
@@ -81,7 +85,7 @@ def evaluate(
     return metrics
 
 
-def _count(trained: TrainedModel, truths: np.ndarray, predictions: np.ndarray) -> Counts:
+def _count(trained: TrainedModel, truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> Counts:
     table_of = class_cells if trained.overlapping else confusion
     pairs = zip(truths, predictions, strict=True)
     tables = np.stack([table_of(truth, found, len(trained.classes)) for truth, found in pairs])
@@ -112,7 +116,7 @@ def per_image_table(keys: list[str], groups: list[str], counts: Counts, class_na
     return table
 
 
-def _write_predictions(folder: Path, keys: list[str], predictions: np.ndarray) -> None:
+def _write_predictions(folder: Path, keys: list[str], predictions: Sequence[np.ndarray]) -> None:
     folder.mkdir(exist_ok=True)
     for key, prediction in zip(keys, predictions, strict=True):
         (folder / f"{file_name(key)}.png").write_bytes(encode_png(prediction))
@@ -138,7 +142,7 @@ def _draw(
 ) -> None:
     if not chosen:
         return
-    with open_file(join(records, "offsets.parquet")) as file:
+    with open_file(join(records, OFFSETS_FILE)) as file:
         offsets = pd.read_parquet(file, filters=[("key", "in", list(chosen.values()))]).set_index("key")
     window = info.stored_window(trained.window)
     for name, key in chosen.items():
@@ -146,7 +150,7 @@ def _draw(
         record = decode(read_record(join(records, place["shard"]), int(place["offset"])))
         image = decode_pixels(record, info.dtype)
         truth = None if record.mask is None else decode_mask(record.mask)
-        prediction = predict_image(trained, image, threshold)
+        prediction = predict_image(trained, image, threshold, trained.crop if info.height is None else None)
         rank = name.replace("-0", " ").replace("-", " ")
         title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
         path = folder / f"{name}-{file_name(key)}.png"

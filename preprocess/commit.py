@@ -8,7 +8,10 @@ import platform
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from preprocess.plan.split import SPLITS
 from preprocess.storage import delete_files, list_files, write_file
@@ -16,19 +19,21 @@ from preprocess.write import ShardReport, ShardSettings
 from records.files import join
 from records.info import INFO_FILE, RecordsInfo, SplitInfo
 from records.schema import FEATURES
-from records.shards import Shard
+from records.shards import OFFSETS_FILE, Shard
 from records.tfds import DATASET_INFO_FILE, FEATURES_FILE, dataset_info_json, features_json
 
-OFFSETS_FILE = "offsets.parquet"
 REJECTED_FILE = "rejected.csv"
 VOLUMES_FILE = "volumes.parquet"
+
+
+_GROUP_ROWS = 4096
+"""Rows of a Parquet file that are read together: few, so that a worker that wants a shard's rows reads few others."""
 
 
 def write_table(folder: str, name: str, table: pd.DataFrame) -> None:
     """Writes a table as Parquet, atomically."""
     buffer = io.BytesIO()
-    # Small groups of rows, so that a worker that wants a shard's rows reads few others.
-    table.to_parquet(buffer, index=False, row_group_size=4096)
+    table.to_parquet(buffer, index=False, row_group_size=_GROUP_ROWS)
     write_file(join(folder, name), buffer.getvalue())
 
 
@@ -117,7 +122,7 @@ def commit(
         fingerprint=settings.fingerprint,
         versions=_versions(),
     )
-    write_table(folder, OFFSETS_FILE, _offsets(reports))
+    _write_offsets(folder, reports, labeled)
     keys = _stored_keys(everything, labeled, is_volume)
     write_file(join(folder, FEATURES_FILE), features_json(info, keys).encode())
     write_file(join(folder, DATASET_INFO_FILE), dataset_info_json(info).encode())
@@ -195,20 +200,32 @@ def _pixel_statistics(reports: list[ShardReport]) -> tuple[list[float], list[flo
     return mean, [math.sqrt(value) or 1.0 for value in variance]
 
 
-def _offsets(reports: dict[Shard, ShardReport]) -> pd.DataFrame:
-    tables = [
-        pd.DataFrame(
-            {
-                "key": pd.Series(report.keys, dtype="str"),
-                "split": shard.split,
-                "shard": shard.name,
-                "position": range(len(report.keys)),
-                "offset": pd.Series(report.offsets, dtype="int64"),
-            }
-        )
-        for shard, report in reports.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+def _write_offsets(folder: str, reports: dict[Shard, ShardReport], labeled: bool) -> None:
+    """Writes offsets.parquet: where each record lies, and which classes it holds (null where unlabelled).
+
+    Through Arrow, not pandas, which would make a Python object of every row's list.
+    """
+    held = pa.list_(pa.uint8())
+    tables = []
+    for shard, report in reports.items():
+        count = len(report.keys)
+        classes = pa.nulls(count, held)
+        if labeled:
+            borders = np.cumsum([0, *report.record_class_counts])
+            values = pa.array(report.record_classes, pa.uint8())
+            classes = pa.ListArray.from_arrays(pa.array(borders, pa.int32()), values)
+        columns = {
+            "key": pa.array(report.keys, pa.string()),
+            "split": pa.array([shard.split] * count, pa.string()),
+            "shard": pa.array([shard.name] * count, pa.string()),
+            "position": pa.array(range(count), pa.int64()),
+            "offset": pa.array(report.offsets, pa.int64()),
+            "classes": classes,
+        }
+        tables.append(pa.table(columns))
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables), buffer, row_group_size=_GROUP_ROWS)
+    write_file(join(folder, OFFSETS_FILE), buffer.getvalue())
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from preprocess.commit import (
-    OFFSETS_FILE,
     REJECTED_FILE,
     VOLUMES_FILE,
     check_rejects,
@@ -42,9 +41,10 @@ from preprocess.write import (
     finished_reports,
     shard_tasks,
 )
+from records.checked import CHECKED_FILE
 from records.files import join
 from records.info import FORMAT_VERSION, INFO_FILE, RecordsInfo, read_info
-from records.shards import Shard
+from records.shards import OFFSETS_FILE, Shard
 from records.tfds import DATASET_INFO_FILE, FEATURES_FILE
 
 _CLASSES_SHOWN = 5
@@ -253,7 +253,7 @@ def _clear(folder: str) -> None:
         # First: what is left of the old records must not look whole.
         delete_files(folder, [INFO_FILE])
     tables = {INDEX_FILE, PLAN_FILE, OFFSETS_FILE, VOLUMES_FILE, ANNOTATIONS_FILE}
-    ours = (tables | {FEATURES_FILE, DATASET_INFO_FILE}) & files.keys()
+    ours = (tables | {FEATURES_FILE, DATASET_INFO_FILE, CHECKED_FILE}) & files.keys()
     delete_files(folder, [*ours, *_reports(files), *(name for name in files if Shard.parse(name))])
 
 

@@ -6,7 +6,7 @@ is a shard finished; a run that was killed makes the others.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import apache_beam as beam
@@ -52,6 +52,8 @@ class ShardReport:
     """What is known of a finished shard; the content of `<shard>.json`.
 
     offsets: byte offset of each record's frame; keys: of each record. channel_sums, channel_squares: of all pixels.
+    record_classes: the classes of which each record's mask holds a pixel, ascending, one record's behind the other's;
+    record_class_counts: how many of them are each record's; both empty where unlabelled.
     instance_maps: number of records that have one. rejected: [key, reason] of items that turned out bad. warnings: what
     was mended on reading raw files -> how many times. The rest as in `records.info.SplitInfo`.
     """
@@ -67,6 +69,8 @@ class ShardReport:
     class_pixels: list[int] = field(default_factory=list)
     ignored_pixels: int = 0
     class_examples: list[int] = field(default_factory=list)
+    record_classes: list[int] = field(default_factory=list)
+    record_class_counts: list[int] = field(default_factory=list)
     object_counts: list[int] = field(default_factory=lambda: [0] * _COUNT_BINS)
     instance_maps: int = 0
     lost_pixels: int = 0
@@ -94,7 +98,10 @@ class ShardReport:
             assert overlapping or counts.sum() + ignored == mask.size, f"{record.source_id}: a mask value is no class"
             self.ignored_pixels += ignored
             self.class_pixels = _add(self.class_pixels, counts)
+            held = np.flatnonzero(counts)
             self.class_examples = _add(self.class_examples, counts > 0)
+            self.record_classes += held.tolist()
+            self.record_class_counts.append(len(held))
         self.instance_maps += record.instances is not None
         if record.objects is not None:
             self.object_counts[min(record.objects.bit_length(), _COUNT_BINS - 1)] += 1
@@ -202,13 +209,17 @@ def _rows_of_shard(folder: str, name: str, shard: Shard) -> pd.DataFrame:
 
 
 def finished_reports(folder: str, tasks: list[ShardTask], fingerprint: str) -> dict[Shard, ShardReport]:
-    """Returns the reports of the shards that are finished: both files there, of this fingerprint, in full length."""
-    files = list_files(folder)
+    """Returns the reports of the shards that are finished: both files there, of this fingerprint, in full length.
+
+    A report that another version of this program wrote, with other contents, does not count.
+    """
+    files, contents = list_files(folder), {content.name for content in fields(ShardReport)}
     reports: dict[Shard, ShardReport] = {}
     for task in tasks:
         if task.done_file in files:
             content: dict[str, Any] = json.loads(read_file(join(folder, task.done_file)))
-            if content["fingerprint"] == fingerprint and content["bytes"] == files.get(task.shard.name):
+            is_whole = content["bytes"] == files.get(task.shard.name) and content.keys() == contents
+            if is_whole and content["fingerprint"] == fingerprint:
                 reports[task.shard] = ShardReport(**content)
     return reports
 

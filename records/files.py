@@ -1,5 +1,6 @@
 """Opening files of a records folder, local or remote."""
 
+import io
 from pathlib import Path
 
 
@@ -13,7 +14,37 @@ def open_file(path: str, mode: str = "rb"):
         return Path(path).open(mode)
     import tensorflow as tf  # only remote paths need it
 
-    return tf.io.gfile.GFile(path, mode)
+    file = tf.io.gfile.GFile(path, mode)
+    return io.BufferedReader(_RemoteFile(file)) if mode == "rb" else file
+
+
+class _RemoteFile(io.RawIOBase):
+    """A remote file with the methods that Arrow asks for: GFile lacks some."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def file_size(path: str) -> int | None:

@@ -6,12 +6,13 @@ It is written last. A folder without it is unfinished, and `read_info` says so; 
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from records.files import file_size, join, open_file
-from records.shards import Shard
+from records.shards import Shard, ShardFile
 
 INFO_FILE = "info.json"
 FORMAT_VERSION = 2
@@ -133,13 +134,27 @@ class RecordsInfo:
         count = len(self.splits[split].shard_lengths)
         return [Shard(self.name, split, index, count) for index in range(count)]
 
+    def shard_files(self, folder: str, splits: Sequence[str]) -> list[ShardFile]:
+        """Returns the files of these splits' shards in a folder, in order. Raises ValueError as `shards` does."""
+        files = []
+        for split in splits:
+            shards = self.shards(split)
+            lengths, sizes = self.splits[split].shard_lengths, self.splits[split].shard_bytes
+            for shard, length, num_bytes in zip(shards, lengths, sizes, strict=True):
+                files.append(ShardFile(shard, join(folder, shard.name), length, num_bytes))
+        return files
+
     def to_json(self) -> str:
         """Returns the text of info.json."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
-def read_info(folder: str) -> RecordsInfo:
-    """Returns what info.json says, after checking that the shards it names are there in full length.
+def read_info(folder: str, check_shards: bool = True) -> RecordsInfo:
+    """Returns what info.json says, after checking that the shards it names are there.
+
+    Args:
+      folder: of the records.
+      check_shards: whether their lengths are checked too; not for those who name or mend the damaged records.
 
     Raises:
       ValueError: the folder is not a records folder, unfinished, damaged or of another format version.
@@ -169,15 +184,17 @@ def read_info(folder: str) -> RecordsInfo:
         info = RecordsInfo(**content)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error}); preprocess anew") from error
-    for split, split_info in info.splits.items():
-        if not split_info.num_examples:
-            continue
-        for shard, expected in zip(info.shards(split), split_info.shard_bytes, strict=True):
-            found = file_size(join(folder, shard.name))
-            if found != expected:
-                raise ValueError(
-                    f"{join(folder, shard.name)}: expected {expected} bytes, found "
-                    f"{'no such file' if found is None else found}; the records are damaged, "
-                    "make them anew with --overwrite"
-                )
+    for split in info.splits:
+        if info.splits[split].num_examples:
+            for file in info.shard_files(folder, [split]):
+                _check_size(file, check_shards)
     return info
+
+
+def _check_size(file: ShardFile, check_length: bool) -> None:
+    found = file_size(file.path)
+    if found is None or (check_length and found != file.num_bytes):
+        raise ValueError(
+            f"{file.path}: expected {file.num_bytes} bytes, found {'no such file' if found is None else found}; "
+            "the records are damaged, make them anew with --overwrite"
+        )

@@ -1,21 +1,34 @@
 """Shards to batches (tf.data).
 
-Order is a function of (seed, epoch) alone: a permutation of the shards, a deterministic interleave and a seeded
-shuffle of serialized records, all before the first pixel is decoded. A resumed run skips what it has seen.
-Batches hold integer pixels; augmentation and normalisation happen on the accelerator.
+Training: the order of the examples (`records.order`), decoding, whole or in crops, or a look into the cache, batches.
+Evaluation: every example once, in the order of the shards. Batches hold integer pixels; augmentation and normalisation
+happen on the accelerator.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
+from records.cache import ExampleCache
 from records.config import InputConfig
-from records.files import join
+from records.crop import choose_window, pad, tiles
 from records.info import RecordsInfo
+from records.order import (
+    EVERYTHING,
+    Share,
+    buffer_sizes,
+    divide,
+    epoch_order,
+    example_counts,
+    record_indices,
+    serialized_records,
+)
 from records.schema import parse
+from records.shards import ShardFile
 
-_INTERLEAVED_SHARDS = 16
+Example = dict[str, tf.Tensor]
 
 
 def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str]:
@@ -48,138 +61,207 @@ def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str
 
 
 def train_batches(
-    folder: str,
+    files: Sequence[ShardFile],
     info: RecordsInfo,
     batch_size: int,
     seed: int,
     config: InputConfig,
-    splits: Sequence[str] = ("train",),
     start_epoch: int = 0,
     start_step: int = 0,
+    *,
+    share: Share = EVERYTHING,
+    weights: np.ndarray | None = None,
+    cache: ExampleCache | None = None,
 ) -> tf.data.Dataset:
     """Returns endless training batches from (start_epoch, start_step) on.
 
-    Every epoch has `steps_per_epoch` batches of all the splits' examples; what is left of its permutation is dropped.
+    Every epoch has `steps_per_epoch` batches; what is left of its order is dropped.
+
+    Args:
+      files: of all training shards.
+      info: of the records.
+      batch_size: examples in a batch of one worker.
+      seed: of the order, and of where crops are cut.
+      config: settings.
+      start_epoch, start_step: of the first batch; what comes before it is skipped without being decoded.
+      share: which worker this is, of how many.
+      weights: float64 [examples], see `records.mixing`, of the examples in the files that this worker reads; None: each
+        example once an epoch.
+      cache: the decoded examples of those files; None: they are decoded each time.
 
     Returns:
       A dataset of dicts: "image" uint8 or uint16 [batch, height, width, channels], "mask" uint8 (uint16 where classes
       overlap) [batch, height, width], "source_id" and "group" string [batch].
 
     Raises:
-      ValueError: the splits have fewer examples than a batch, or images of several sizes.
+      ValueError: there are fewer examples than a batch, or images of several sizes and no crops.
     """
-    steps = steps_per_epoch(info, batch_size, splits)
-    paths = [join(folder, shard.name) for split in splits for shard in info.shards(split)]
-    examples = sum(info.splits[split].num_examples for split in splits)
-    record_bytes = sum(sum(info.splits[split].shard_bytes) for split in splits) / examples
-    buffer = max(1, min(examples, int(config.shuffle_mib * 2**20 / record_bytes)))
+    _check_sizes(info, config)
+    steps = steps_per_epoch(files, batch_size, share.count)
+    files, part = divide(files, share)
+    shuffled, read_ahead = buffer_sizes(files, config.shuffle_mib)
+    read = serialized_records(files) if cache is None else record_indices(files)
+    order = epoch_order(files, read, seed, shuffled, weights)
 
-    def epoch_records(epoch):
-        # Of this function's graph alone: the order must not depend on the program's global seed.
-        tf.random.set_seed(1)
-        shards = tf.random.experimental.stateless_shuffle(tf.constant(paths), seed=[seed, epoch])
-        records = tf.data.Dataset.from_tensor_slices(shards).interleave(
-            tf.data.TFRecordDataset, cycle_length=min(_INTERLEAVED_SHARDS, len(paths)), block_length=1
-        )
-        shuffled = records.shuffle(buffer, seed=tf.cast(seed, tf.int64) * 1_000_003 + epoch)
-        return shuffled.take(steps * batch_size)
+    def epoch_draws(epoch):
+        return order(epoch).shard(part.count, part.index).take(steps * batch_size)
 
     # One iterator over all epochs: decoding runs ahead across their borders.
-    records = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch_records)
+    draws = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch_draws)
     # Skipped before decoding, so resuming costs only the reading.
-    records = records.skip(start_step * batch_size)
-    parsed = records.map(_parser(info), _threads(config), deterministic=True)
-    batches = parsed.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
-    return batches.with_options(_options())
+    draws = draws.skip(start_step * batch_size).prefetch(read_ahead)
+    if cache is None:
+        examples = draws.map(train_decoder(info, config, seed), _threads(config), deterministic=True)
+        batches = examples.batch(batch_size, drop_remainder=True)
+    else:
+        batches = draws.batch(batch_size, drop_remainder=True).map(
+            lambda _, indices: cache.lookup(indices), _threads(config), deterministic=True
+        )
+    return batches.prefetch(config.prefetch).with_options(_options(config))
 
 
-def eval_batches(folder: str, info: RecordsInfo, batch_size: int, split: str, config: InputConfig) -> tf.data.Dataset:
-    """Returns every example of a split once, in the order of the shards.
+def steps_per_epoch(files: Sequence[ShardFile], batch_size: int, workers: int = 1) -> int:
+    """Returns the number of full batches that each worker has in an epoch.
 
-    The last batch is padded to full size: padding has weight 0, so scores do not depend on the batch size.
-
-    Returns:
-      A dataset of dicts as `train_batches` has, with "weight" float32 [batch]: 1 for examples, 0 for padding.
-      Without "mask" where the records are unlabelled.
-    """
-    _check_uniform(info)
-    paths = [join(folder, shard.name) for shard in info.shards(split)]
-    total = info.splits[split].num_examples
-    examples = tf.data.TFRecordDataset(paths).map(_parser(info), _threads(config), deterministic=True)
-    examples = examples.map(lambda example: example | {"weight": 1.0})
-    padding = -total % batch_size
-    if padding:
-        # All shapes are known: _parser set them.
-        empty = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in examples.element_spec.items()}
-        examples = examples.concatenate(tf.data.Dataset.from_tensors(empty).repeat(padding))
-    batches = examples.batch(batch_size, drop_remainder=True).prefetch(config.prefetch)
-    return batches.with_options(_options())
-
-
-@contextlib.contextmanager
-def explain_damage(folder: str) -> Iterator[None]:
-    """Turns TensorFlow's error about a damaged or missing record, met in a batch, into one that says what to do."""
-    try:
-        yield
-    except tf.errors.NotFoundError as error:
-        raise ValueError(f"{folder}: the records are gone; `python -m preprocess` makes them anew") from error
-    except tf.errors.DataLossError as error:
-        raise ValueError(
-            f"{folder}: a record is damaged ({error.message}); `python -m records verify {folder}` names it, "
-            "`python -m preprocess` with --overwrite makes the records anew"
-        ) from error
-
-
-def steps_per_epoch(info: RecordsInfo, batch_size: int, splits: Sequence[str] = ("train",)) -> int:
-    """Returns the number of full batches of an epoch over these splits.
+    Args:
+      files: of all training shards.
+      batch_size: examples in a batch of one worker.
+      workers: that share the examples.
 
     Raises:
-      ValueError: there is not even one, or the images cannot be batched.
+      ValueError: there is not even one.
     """
-    _check_uniform(info)
-    for split in splits:
-        info.shards(split)
-    examples = sum(info.splits[split].num_examples for split in splits)
+    examples = min(example_counts(files, workers))
     if examples < batch_size:
+        splits = ", ".join(sorted({repr(file.shard.split) for file in files}))
+        each = f" for each of {workers} workers" if workers > 1 else ""
         raise ValueError(
-            f"expected at least one batch of {batch_size} in split {', '.join(map(repr, splits))}, found "
-            f"{examples} examples; choose a smaller --global_batch_size"
+            f"expected at least one batch of {batch_size} in split {splits}, found "
+            f"{examples} examples{each}; choose a smaller --global_batch_size"
         )
     return examples // batch_size
 
 
-def _check_uniform(info: RecordsInfo) -> None:
-    if info.height is None:
+def eval_batches(
+    files: Sequence[ShardFile], info: RecordsInfo, batch_size: int, config: InputConfig, share: Share = EVERYTHING
+) -> tf.data.Dataset:
+    """Returns every example once, in the order of the shards; where crops are set, in the tiles that cover it.
+
+    The last batch is padded to full size: padding has weight 0, so scores do not depend on the batch size. All workers
+    get the same number of batches, some of them all padding.
+
+    Args:
+      files: of all the split's shards.
+      info: of the records.
+      batch_size: examples in a batch of one worker.
+      config: settings; `crop` is the side of the tiles, see `records.crop.tiles`.
+      share: which worker this is, of how many.
+
+    Returns:
+      A dataset of dicts as `train_batches` has, with "weight" float32 [batch]: 1 for examples, 0 for padding; of tiles
+      with "tile" int32 [batch, 4]. Without "mask" where the records are unlabelled.
+
+    Raises:
+      ValueError: the settings name a data service; images have several sizes, and there is no side for tiles or there
+        are several workers, whose numbers of tiles are not known beforehand.
+    """
+    if config.data_service is not None:
         raise ValueError(
-            "expected images of one size, found several (the records keep native sizes); preprocess with --size"
+            "input.data_service: expected none for evaluation, which reads every example exactly once; a data service "
+            f"does not promise that, found {config.data_service}; leave it out"
         )
+    _check_sizes(info, config)
+    padding = _count_padding(example_counts(files, share.count), info, batch_size, config.crop, share)
+    files, part = divide(files, share)
+    serialized = tf.data.TFRecordDataset([file.path for file in files]).shard(part.count, part.index)
+    examples = serialized.map(_decoder(info), _threads(config), deterministic=True)
+    if config.crop is not None:
+        examples = examples.flat_map(partial(tiles, size=config.crop, info=info))
+    # All shapes are known: the decoder or the tiles set them.
+    empty = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in examples.element_spec.items()}
+    weighted = examples.map(lambda example: example | {"weight": 1.0})
+    padded = weighted.concatenate(tf.data.Dataset.from_tensors(empty | {"weight": 0.0}).repeat(padding))
+    return padded.batch(batch_size, drop_remainder=True).prefetch(config.prefetch).with_options(_options(config))
 
 
-def _parser(info: RecordsInfo):
-    def parse_one(serialized):
-        example = parse(
-            serialized,
-            channels=info.channels,
-            dtype=info.dtype,
-            labeled=info.labeled,
-            overlapping=info.overlapping,
-            raw=info.coding == "raw",
+def _count_padding(counts: list[int], info: RecordsInfo, batch_size: int, crop: int | None, share: Share) -> int:
+    """Returns how many empty examples a worker needs behind its own for as many full batches as every worker has."""
+    if info.height is not None:
+        tiles_per_image = 1 if crop is None else -(-info.height // crop) * -(-info.width // crop)
+        return -(-max(counts) * tiles_per_image // batch_size) * batch_size - counts[share.index] * tiles_per_image
+    if share.count > 1:
+        raise ValueError(f"expected images of one size for {share.count} workers, found several; evaluate with one")
+    # The number of tiles is not known. Enough for a last full batch; what remains of it is dropped.
+    return batch_size - 1
+
+
+def train_decoder(info: RecordsInfo, config: InputConfig, seed: int) -> Callable[[tf.Tensor, tf.Tensor], Example]:
+    """Returns a function from (draw int64 [], serialized record string []) to the example, or a random crop of it.
+
+    Where the crop is cut is a function of (seed, draw), see `epoch_order`.
+    """
+    if config.crop is None:
+        decode_whole = _decoder(info)
+        return lambda _, serialized: decode_whole(serialized)
+
+    def decode_crop(draw, serialized):
+        window = partial(
+            choose_window,
+            size=config.crop,
+            foreground_probability=config.foreground_crops,
+            info=info,
+            seed=tf.stack([tf.cast(seed, tf.int64), draw]),
         )
+        return pad(_parse(serialized, info, window), config.crop, info)
+
+    return decode_crop
+
+
+def decoded_examples(files: Sequence[ShardFile], info: RecordsInfo, config: InputConfig) -> tf.data.Dataset:
+    """Returns the decoded examples of all files, in their order."""
+    serialized = tf.data.TFRecordDataset([file.path for file in files])
+    return serialized.map(_decoder(info), _threads(config), deterministic=True).with_options(_options(config))
+
+
+def _decoder(info: RecordsInfo) -> Callable[[tf.Tensor], Example]:
+    def decode(serialized):
+        example = _parse(serialized, info)
         example["image"].set_shape([info.height, info.width, info.channels])
         if info.labeled:
             example["mask"].set_shape([info.height, info.width])
         return example
 
-    return parse_one
+    return decode
+
+
+def _parse(serialized: tf.Tensor, info: RecordsInfo, window=None) -> Example:
+    return parse(
+        serialized,
+        channels=info.channels,
+        dtype=info.dtype,
+        labeled=info.labeled,
+        overlapping=info.overlapping,
+        raw=info.coding == "raw",
+        window=window,
+    )
+
+
+def _check_sizes(info: RecordsInfo, config: InputConfig) -> None:
+    if info.height is None and config.crop is None:
+        raise ValueError(
+            "expected images of one size, found several (the records keep native sizes); cut squares out of them with "
+            "--input.crop 256, or preprocess with --size"
+        )
 
 
 def _threads(config: InputConfig) -> int:
     return tf.data.AUTOTUNE if config.threads is None else config.threads
 
 
-def _options() -> tf.data.Options:
+def _options(config: InputConfig) -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.ram_budget = config.autotune_mib * 2**20
     # Without this, MirroredStrategy tries to shard by file, warns, and shards by data after all.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

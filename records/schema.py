@@ -5,7 +5,7 @@ project spells one. `FEATURES` is the single specification: encode, decode and t
 are made from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -229,8 +229,17 @@ def count_classes(mask: np.ndarray, num_classes: int, overlapping: bool) -> tupl
     return np.array(pixels, np.int64), int(counts[IGNORE_BIT:].sum())
 
 
-def parse(serialized, *, channels: int, dtype: str, labeled: bool, overlapping: bool = False, raw: bool = False):
-    """Decodes one example inside a tf.data pipeline.
+def parse(
+    serialized,
+    *,
+    channels: int,
+    dtype: str,
+    labeled: bool,
+    overlapping: bool = False,
+    raw: bool = False,
+    window: Callable | None = None,
+):
+    """Decodes one example, or a window of it, inside a tf.data pipeline.
 
     Args:
       serialized: string tensor [], a tf.train.Example.
@@ -239,6 +248,8 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool, overlapping: 
       labeled: whether the records have masks.
       overlapping: whether these are bit fields.
       raw: whether images are raw pixels.
+      window: from the whole mask to int32 [4] (y, x, height, width), the part inside the image that is wanted, for
+        labelled records; None: all. Of a JPEG that part alone is decoded, to the very pixels of the whole.
 
     Returns:
       dict: "image" dtype [height, width, channels]; "mask" uint8 (uint16 if overlapping) [height, width], if labeled;
@@ -246,23 +257,42 @@ def parse(serialized, *, channels: int, dtype: str, labeled: bool, overlapping: 
     """
     import tensorflow as tf  # those who only write records need none of it
 
+    from records.window import cut_window, decode_jpeg_window
+
     texts = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
+    mixed = window is not None and dtype == "uint8" and not raw  # PNG and JPEG may lie side by side
+    texts += ["image/format"] * mixed
     numbers = ["image/height", "image/width"] * raw
     wanted = {key: tf.io.FixedLenFeature([], tf.string) for key in texts}
     wanted |= {key: tf.io.FixedLenFeature([], tf.int64) for key in numbers}
     features = tf.io.parse_single_example(serialized, wanted)
-    if raw:
-        pixels = tf.io.decode_raw(features["image/encoded"], tf.dtypes.as_dtype(dtype), little_endian=True)
-        image = tf.reshape(pixels, tf.stack([*(features[key] for key in numbers), channels]))
-    elif dtype == "uint8":
-        # One kernel for both formats: decode_jpeg reads PNG too. The accurate transform gives OpenCV's very pixels.
-        image = tf.io.decode_jpeg(features["image/encoded"], channels=channels, dct_method="INTEGER_ACCURATE")
-    else:
-        image = tf.io.decode_png(features["image/encoded"], channels=channels, dtype=tf.uint16)
-    image.set_shape([None, None, channels])
-    example = {"image": image, "source_id": features["image/source_id"], "group": features["image/group"]}
+    example = {"source_id": features["image/source_id"], "group": features["image/group"]}
+    part = None
     if labeled:
         mask_dtype = tf.uint16 if overlapping else tf.uint8
         mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1, dtype=mask_dtype)
-        example["mask"] = tf.squeeze(mask, -1)
-    return example
+        mask = tf.squeeze(mask, -1)
+        part = window and window(mask)
+        example["mask"] = mask if part is None else cut_window(mask, part)
+
+    def decode_whole():
+        if raw:
+            pixels = tf.io.decode_raw(features["image/encoded"], tf.dtypes.as_dtype(dtype), little_endian=True)
+            return tf.reshape(pixels, tf.stack([*(features[key] for key in numbers), channels]))
+        if dtype == "uint16":
+            return tf.io.decode_png(features["image/encoded"], channels=channels, dtype=tf.uint16)
+        # One kernel for both formats: decode_jpeg reads PNG too. The accurate transform gives OpenCV's very pixels.
+        return tf.io.decode_jpeg(features["image/encoded"], channels=channels, dct_method="INTEGER_ACCURATE")
+
+    if part is None:
+        image = decode_whole()
+    elif not mixed:
+        image = cut_window(decode_whole(), part)
+    else:
+        image = tf.cond(
+            features["image/format"] == "jpeg",
+            lambda: decode_jpeg_window(features["image/encoded"], part, tf.shape(mask)[1], channels),
+            lambda: cut_window(decode_whole(), part),
+        )
+    image.set_shape([None, None, channels])
+    return example | {"image": image}

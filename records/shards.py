@@ -19,6 +19,9 @@ import google_crc32c
 
 from records.files import open_file
 
+OFFSETS_FILE = "offsets.parquet"
+"""Where each record of each shard begins, and which classes its mask holds."""
+
 FRAME_BYTES = 16
 """What a frame adds to its record: 12 bytes before, 4 behind."""
 
@@ -44,6 +47,25 @@ class Shard:
         """Returns the shard of a file name, or None if it is not a shard's."""
         match = _NAME.fullmatch(name)
         return match and Shard(match["dataset"], match["split"], int(match["index"]), int(match["count"]))
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """The file that a shard's records are read from.
+
+    Attributes:
+      shard: whose records they are.
+      path: of the file; in the records folder, or in RUN where a damaged shard was mended.
+      length: number of records in it.
+      num_bytes: length of the file.
+      lost: positions, in the shard as it was written, of the records that this file lacks.
+    """
+
+    shard: Shard
+    path: str
+    length: int
+    num_bytes: int
+    lost: tuple[int, ...] = ()
 
 
 def masked_crc(data: bytes) -> int:

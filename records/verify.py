@@ -6,10 +6,11 @@ import google_crc32c
 import numpy as np
 
 from imaging.codec import decode_mask
-from records.files import join, open_file
+from records.files import open_file
 from records.info import RecordsInfo, SplitInfo
+from records.mixing import has_presence, read_presence
 from records.schema import IGNORE, IGNORE_BIT, Record, count_classes, decode, decode_pixels
-from records.shards import read_shard
+from records.shards import ShardFile, read_shard
 
 _BLOCK = 2**20
 
@@ -18,7 +19,8 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
     """Yields a line for every fault, naming the file and the record.
 
     Checked are every checksum (of files and of records), every count, that every image and mask decodes and agrees
-    with what its record says, that masks hold known labels only, and that keys are unique.
+    with what its record says, that masks hold known labels only, that keys are unique, and that records hold the
+    classes that offsets.parquet says, where it does.
 
     Args:
       folder: of the records.
@@ -34,8 +36,9 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
         ignored = 0
         objects = [0] * len(split_info.object_counts)
         faults = 0
-        for number, shard in enumerate(info.shards(split)):
-            path = join(folder, shard.name)
+        for number, file in enumerate(info.shard_files(folder, [split])):
+            path = file.path
+            presence: dict[int, np.ndarray] = {}
             if fault := _check_file(path, split_info.shard_crc32c[number]):
                 faults += 1
                 yield fault
@@ -50,6 +53,7 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
                         faults += 1
                         yield f"{where}: {error}"
                         continue
+                    presence[count - 1] = counts > 0
                     pixels += counts
                     examples += counts > 0
                     ignored += unknown
@@ -65,6 +69,8 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
             if count != split_info.shard_lengths[number]:
                 faults += 1
                 yield f"{path}: expected {split_info.shard_lengths[number]} records, found {count}"
+            if not fault:
+                yield from _check_presence(folder, info, file, presence)
             done += split_info.shard_lengths[number]
             report(done)
         if not faults:
@@ -115,6 +121,22 @@ def _check_record(record: Record, info: RecordsInfo) -> tuple[np.ndarray, int]:
                 f"its instance map is {instances.dtype}{instances.shape}, expected uint16{image.shape[:2]}"
             )
     return counts, ignored
+
+
+def _check_presence(folder: str, info: RecordsInfo, file: ShardFile, found: dict[int, np.ndarray]) -> Iterator[str]:
+    """Yields a line for each record, by its position, that holds other classes than offsets.parquet says."""
+    try:
+        if not info.labeled or not has_presence(folder):
+            return
+        stored = read_presence(folder, info, [file])
+    except ValueError as error:
+        yield str(error)
+        return
+    for position, presence in found.items():
+        if position >= len(stored):
+            return
+        if (said := np.flatnonzero(stored[position]).tolist()) != (held := np.flatnonzero(presence).tolist()):
+            yield f"{file.path}: record {position}: offsets.parquet says that it holds classes {said}, it holds {held}"
 
 
 def _check_labels(mask: np.ndarray, info: RecordsInfo) -> None:

@@ -7,34 +7,27 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
 
-from model.config import ModelConfig
 from model.labels import Labels
 from model.unet import build_unet
+from records.config import HARMLESS
 from records.info import RecordsInfo
-from records.input_pipeline import (
-    eval_batches,
-    explain_damage,
-    steps_per_epoch,
-    train_batches,
-    training_splits,
-)
+from records.input_pipeline import steps_per_epoch, training_splits
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.plots import plot_history
 from training.run_folder import RunFolder, describe_records, read_config, write_config, write_text
+from training.run_input import Progress, RunInput, distribute, open_input
 from training.schedule import end_epoch, learning_rate
 from training.state import TrainState
 from training.step import Steps, make_optimizer, make_steps
 
 MONITORED = "val_dice_per_image"
 """What decides which epoch is best; higher is better."""
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def train(
@@ -65,11 +58,32 @@ def train(
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
     splits, validation_split = training_splits(info, config.input.fold)
-    steps = steps_per_epoch(info, config.global_batch_size, splits)
-    check_image_size(info, config.model)
+    steps_per_epoch(info.shard_files(records, splits), config.global_batch_size)
+    check_image_size(info, config)
     info.shards(validation_split)
     _claim(run, config, info)
+    made = _make(run, config, info, strategy)
+    if restored := _restore(made.checkpoint, made.manager, tell):
+        tell(f"going on from epoch {made.state.epoch + 1}, step {made.state.step} ({restored})")
+    if made.state.finished:
+        tell("this run has finished; a longer one needs another RUN folder")
+        return made.state
+    with open_input(records, info, run, config, progress, tell) as data:
+        _run_epochs(made, data, run, config, strategy, progress, tell)
+    return made.state
 
+
+class _Made(NamedTuple):
+    """What a run trains, and what saves it."""
+
+    model: keras.Model
+    compiled: Steps
+    state: TrainState
+    checkpoint: tf.train.Checkpoint
+    manager: tf.train.CheckpointManager
+
+
+def _make(run: RunFolder, config: TrainConfig, info: RecordsInfo, strategy: tf.distribute.Strategy) -> _Made:
     labels = Labels(len(info.classes), info.overlapping)
     window = info.stored_window(config.model.window)
     with strategy.scope():
@@ -81,36 +95,26 @@ def train(
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
     manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-    if restored := _restore(checkpoint, manager, tell):
-        tell(f"going on from epoch {state.epoch + 1}, step {state.step} ({restored})")
-    if state.finished:
-        tell("this run has finished; a longer one needs another RUN folder")
-        return state
+    return _Made(model, compiled, state, checkpoint, manager)
+
+
+def _run_epochs(
+    made: _Made, data: RunInput, run: RunFolder, config: TrainConfig, strategy, progress: Progress, tell
+) -> None:
+    """Trains, from where the state stands, until the run has finished."""
+    model, compiled, state, _, manager = made
+    steps = data.steps
     parameters = sum(variable.shape.num_elements() for variable in model.trainable_variables)
     tell(f"{'model':<10} {parameters:,} parameters, {steps} steps of {config.global_batch_size} an epoch")
-
-    training = train_batches(
-        records,
-        info,
-        config.global_batch_size,
-        config.seed,
-        config.input,
-        splits,
-        start_epoch=state.epoch,
-        start_step=state.step,
-    )
-    # The keys stay on the host: accelerators take no strings.
-    training = training.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
-    batches = iter(strategy.experimental_distribute_dataset(training))
-    validation = strategy.experimental_distribute_dataset(
-        eval_batches(records, info, config.global_batch_size, validation_split, config.input)
-    )
+    batches = iter(distribute(strategy, data.training_batches(state.epoch, state.step)))
+    validation = distribute(strategy, data.validation_batches())
     writer = tf.summary.create_file_writer(str(run.tensorboard))
-    with writer.as_default(), explain_damage(records):
+    with writer.as_default():
         while not state.finished:
             label = f"epoch {state.epoch + 1}/{config.epochs}"
             with progress(label, steps * config.global_batch_size) as report:
-                _train_epoch(batches, compiled, config, state, steps, manager, report)
+                _train_epoch(batches, compiled, config, state, data, manager, report)
+            data.raise_if_damaged(wait=True)  # before anything of the epoch is kept
             row = _finish_epoch(validation, compiled, config, state, steps)
             for name, value in row.items():
                 tf.summary.scalar(f"epoch/{name}", value, step=state.epoch + 1)
@@ -122,18 +126,25 @@ def train(
             plot_history(state.history, run.plots)
             manager.save()
             tell(_describe(row, better, config.epochs))
-    return state
+            for line in data.remarks(row["input_wait"]):
+                tell(line)
 
 
-def check_image_size(info: RecordsInfo, config: ModelConfig) -> None:
-    """Raises ValueError unless the network can halve the images as often as it wants to."""
-    multiple = 2**config.depth
-    advised = -(-max(info.height, info.width) // multiple) * multiple
-    if info.height % multiple or info.width % multiple:
+def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
+    """Raises ValueError unless the network can halve the images, or crops of them, as often as it wants to."""
+    multiple = 2**config.model.depth
+    height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
+    if height is None:
         raise ValueError(
-            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.depth}), found "
-            f"{info.height}x{info.width}; preprocess with --size {advised}, "
-            "or choose a smaller depth"
+            "expected images of one size, found several (the records keep native sizes); cut squares out of them with "
+            "--input.crop 256, or preprocess with --size"
+        )
+    if height % multiple or width % multiple:
+        advised = -(-max(height, width) // multiple) * multiple
+        remedy = f"choose --input.crop {advised}" if config.input.crop else f"preprocess with --size {advised}"
+        raise ValueError(
+            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.model.depth}), "
+            f"found {height}x{width}; {remedy}, or choose a smaller depth"
         )
 
 
@@ -188,14 +199,16 @@ def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     for name, value in wanted.items():
         if isinstance(value, dict):
             changes += _differences(found.get(name, {}), value, f"{prefix}{name}.")
-        elif found.get(name) != value:
+        elif found.get(name) != value and f"{prefix}{name}" not in HARMLESS:
             changes.append(f"{prefix}{name}: {found.get(name)} there, {value} here")
     return changes
 
 
-def _train_epoch(batches, compiled: Steps, config: TrainConfig, state: TrainState, steps: int, manager, report) -> None:
+def _train_epoch(
+    batches, compiled: Steps, config: TrainConfig, state: TrainState, data: RunInput, manager, report
+) -> None:
     """Runs the epoch's steps from state.step on, with a checkpoint now and then."""
-    saved = time.monotonic()
+    saved, steps = time.monotonic(), data.steps
     if state.step == 0:
         compiled.overlap.reset_state()
     pending = None  # the loss of the step before: fetched while the device computes the next one
@@ -203,6 +216,7 @@ def _train_epoch(batches, compiled: Steps, config: TrainConfig, state: TrainStat
         start = time.monotonic()
         batch = next(batches)
         state.epoch_wait += time.monotonic() - start
+        data.raise_if_damaged()
         step = state.epoch * steps + state.step
         rate = learning_rate(config, state, steps)
         loss = compiled.train(batch, tf.constant(step, tf.int64), tf.constant(rate, tf.float32))

@@ -45,6 +45,16 @@ class RunFolder:
         """Learning curves."""
         return self.path / "plots"
 
+    @property
+    def mended(self) -> Path:
+        """Shards without their damaged records, with --input.skip_damaged."""
+        return self.path / "mended"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded training examples while the run goes on, with --input.cache_file_mib."""
+        return self.path / "cache"
+
     def evaluation(self, split: str) -> Path:
         """Where test.py writes its judgement."""
         return self.path / "eval" / split

@@ -12,7 +12,7 @@ from imaging.codec import decode_mask
 from records.files import file_size, join, open_file
 from records.info import INFO_FILE, RecordsInfo, read_info
 from records.schema import decode, decode_pixels
-from records.shards import read_record
+from records.shards import OFFSETS_FILE, read_record
 
 _SPLITS = ("train", "val", "test")
 
@@ -91,7 +91,7 @@ def read_dataset(folder: str) -> Dataset:
     late = (plan["status"] == "in") & plan["key"].isin(rejected.index)
     plan["reason"] = plan["reason"].mask(late, plan["key"].map(rejected["reason"]))
     plan["status"] = plan["status"].mask(late, "rejected")
-    return Dataset(folder, read_info(folder), index, plan, _read_table(folder, "offsets.parquet").set_index("key"))
+    return Dataset(folder, read_info(folder), index, plan, _read_table(folder, OFFSETS_FILE).set_index("key"))
 
 
 def sample_keys(dataset: Dataset, per_split: int, seed: int = 0) -> list[str]:

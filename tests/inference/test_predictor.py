@@ -135,7 +135,7 @@ def test_the_prediction_of_several_classes_is_the_most_probable():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_batches_hold_every_example_once_and_no_padding(trained, info, nuclei_records, val_records, batch_size):
-    batches = eval_batches(str(nuclei_records), info, batch_size, "val", InputConfig())
+    batches = eval_batches(info.shard_files(str(nuclei_records), ["val"]), info, batch_size, InputConfig())
     found = list(predict_batches(trained, batches, tf.distribute.get_strategy(), 0.5))
     assert [len(batch["prediction"]) for batch in found] == {1: [1] * 5, 3: [3, 2], 8: [5]}[batch_size]
     joined = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}

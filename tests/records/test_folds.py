@@ -14,8 +14,9 @@ def flat(batches) -> list[str]:
     return [key.decode() for batch in batches for key in batch["source_id"].numpy()]
 
 
-def train_keys(records, examples, **how) -> list[str]:
-    return flat(train_batches(*records, 1, 7, InputConfig(), **how).take(examples))
+def train_keys(records, examples, splits, **how) -> list[str]:
+    folder, info = records
+    return flat(train_batches(info.shard_files(folder, splits), info, 1, 7, InputConfig(), **how).take(examples))
 
 
 @pytest.fixture
@@ -37,15 +38,15 @@ def test_a_fold_is_validated_on_and_the_others_are_trained_on(folds, fold):
     order = train_keys(folds, 2 * len(expected), splits=splits)
     assert sorted(order[: len(expected)]) == sorted(order[len(expected) :]) == expected
     assert order[: len(expected)] != order[len(expected) :]
-    assert steps_per_epoch(folds[1], 2, splits) == len(expected) // 2
-    assert flat(eval_batches(*folds, 1, validation, InputConfig())) == KEYS[fold]
+    assert steps_per_epoch(folds[1].shard_files(folds[0], splits), 2) == len(expected) // 2
+    assert flat(eval_batches(folds[1].shard_files(folds[0], [validation]), folds[1], 1, InputConfig())) == KEYS[fold]
 
 
 def test_the_shards_of_folds_are_shuffled_like_those_of_one_split(folds, tmp_path_factory, make_record, write_records):
     shards = [[make_record(key) for key in shard] for shard in KEYS]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     together = str(elsewhere), write_records(elsewhere, {"train": shards})
-    assert train_keys(folds, 22, splits=["fold0", "fold1", "fold2"]) == train_keys(together, 22)
+    assert train_keys(folds, 22, splits=["fold0", "fold1", "fold2"]) == train_keys(together, 22, splits=["train"])
 
 
 def test_resuming_over_folds_continues_exactly(folds):

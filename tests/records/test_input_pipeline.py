@@ -27,8 +27,13 @@ def keys_of(batches) -> list[list[str]]:
 
 
 def train_keys(records, batches, batch_size=2, seed=7, config=None, **start) -> list[list[str]]:
-    dataset = train_batches(*records, batch_size, seed, config or InputConfig(), **start)
+    dataset = train_batches(files_of(records), records[1], batch_size, seed, config or InputConfig(), **start)
     return keys_of(dataset.take(batches))
+
+
+def files_of(records, split="train"):
+    folder, info = records
+    return info.shard_files(folder, [split])
 
 
 def flat(batches) -> list[str]:
@@ -65,7 +70,7 @@ def test_seeds_do_not_give_each_others_epochs(records):
 
 
 def test_iterating_twice_over_one_dataset_gives_the_same_order(records):
-    dataset = train_batches(*records, 2, 7, InputConfig()).take(10)
+    dataset = train_batches(files_of(records), records[1], 2, 7, InputConfig()).take(10)
     assert keys_of(dataset) == keys_of(dataset)
 
 
@@ -125,8 +130,10 @@ def test_resuming_behind_the_last_step_of_an_epoch_begins_the_next(records):
 
 
 def test_resumed_batches_hold_the_same_pixels(records):
-    whole = list(train_batches(*records, 4, 7, InputConfig()).take(4))
-    resumed = list(train_batches(*records, 4, 7, InputConfig(), start_epoch=1, start_step=1).take(1))
+    whole = list(train_batches(files_of(records), records[1], 4, 7, InputConfig()).take(4))
+    resumed = list(
+        train_batches(files_of(records), records[1], 4, 7, InputConfig(), start_epoch=1, start_step=1).take(1)
+    )
     for name in ("image", "mask", "group"):
         np.testing.assert_array_equal(resumed[0][name], whole[3][name])
 
@@ -136,9 +143,9 @@ def test_what_does_not_fill_a_batch_is_dropped_at_the_end_of_each_epoch(records)
     assert all(len(batch) == 4 for batch in batches)
     for epoch in (batches[:2], batches[2:]):
         assert len(set(flat(epoch))) == 8  # of 11, none twice
-    assert steps_per_epoch(records[1], 4) == 2
-    assert steps_per_epoch(records[1], 11) == 1
-    assert steps_per_epoch(records[1], 2, ["val"]) == 1
+    assert steps_per_epoch(files_of(records), 4) == 2
+    assert steps_per_epoch(files_of(records), 11) == 1
+    assert steps_per_epoch(files_of(records, "val"), 2) == 1
 
 
 @pytest.mark.parametrize("buffer", [1, 2, 3])
@@ -154,7 +161,7 @@ def test_a_small_shuffle_buffer_still_gives_a_permutation(records, buffer):
 
 
 def test_a_batch_holds_the_pixels_masks_and_groups_that_belong_together(records, make_record):
-    batch = next(iter(train_batches(*records, 8, 7, InputConfig())))
+    batch = next(iter(train_batches(files_of(records), records[1], 8, 7, InputConfig())))
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
         "image": tf.uint8,
         "mask": tf.uint8,
@@ -170,7 +177,7 @@ def test_a_batch_holds_the_pixels_masks_and_groups_that_belong_together(records,
 
 
 def test_shapes_are_known_before_the_first_batch(records):
-    spec = train_batches(*records, 4, 7, InputConfig()).element_spec
+    spec = train_batches(files_of(records), records[1], 4, 7, InputConfig()).element_spec
     assert spec["image"].shape.as_list() == [4, 6, 10, 3]
     assert spec["mask"].shape.as_list() == [4, 6, 10]
 
@@ -179,7 +186,7 @@ def test_records_made_by_preprocess_are_permuted_too(nuclei_records):
     info = read_info(str(nuclei_records))
     records = (str(nuclei_records), info)
     order = flat(train_keys(records, info.splits["train"].num_examples, batch_size=1))
-    expected = flat(keys_of(eval_batches(*records, 1, "train", InputConfig())))
+    expected = flat(keys_of(eval_batches(files_of(records, "train"), records[1], 1, InputConfig())))
     assert sorted(order) == sorted(expected)
     assert len(set(order)) == info.splits["train"].num_examples
 
@@ -189,7 +196,7 @@ def test_records_made_by_preprocess_are_permuted_too(nuclei_records):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_evaluation_drops_nothing_keeps_the_order_and_pads_with_weight_0(records, batch_size):
-    batches = list(eval_batches(*records, batch_size, "train", InputConfig()))
+    batches = list(eval_batches(files_of(records, "train"), records[1], batch_size, InputConfig()))
     assert len(batches) == -(-11 // batch_size)
     assert all(len(batch["weight"]) == batch_size for batch in batches)
     weights = np.concatenate([batch["weight"] for batch in batches])
@@ -206,7 +213,7 @@ def test_evaluation_drops_nothing_keeps_the_order_and_pads_with_weight_0(records
 
 def test_evaluation_pixels_do_not_depend_on_the_batch_size(records):
     def pixels(batch_size):
-        batches = list(eval_batches(*records, batch_size, "train", InputConfig(threads=2)))
+        batches = list(eval_batches(files_of(records, "train"), records[1], batch_size, InputConfig(threads=2)))
         return [np.concatenate([batch[name] for batch in batches])[:11] for name in ("image", "mask", "group")]
 
     for one, other in zip(pixels(1), pixels(7), strict=True):
@@ -214,7 +221,7 @@ def test_evaluation_pixels_do_not_depend_on_the_batch_size(records):
 
 
 def test_a_full_last_batch_is_not_padded(records):
-    batches = list(eval_batches(*records, 11, "train", InputConfig()))
+    batches = list(eval_batches(files_of(records, "train"), records[1], 11, InputConfig()))
     assert len(batches) == 1
     assert batches[0]["weight"].numpy().tolist() == [1.0] * 11
 
@@ -222,7 +229,7 @@ def test_a_full_last_batch_is_not_padded(records):
 def test_unlabeled_records_have_no_mask(tmp_path, make_record, write_records):
     bare = {"mask": None, "instances": None, "objects": None}
     info = write_records(tmp_path, {"train": [[make_record(f"a{number}", **bare) for number in range(3)]]})
-    (batch,) = eval_batches(str(tmp_path), info, 4, "train", InputConfig())
+    (batch,) = eval_batches(info.shard_files(str(tmp_path), ["train"]), info, 4, InputConfig())
     assert set(batch) == {"image", "source_id", "group", "weight"}
     assert batch["weight"].numpy().tolist() == [1, 1, 1, 0]
 
@@ -230,7 +237,7 @@ def test_unlabeled_records_have_no_mask(tmp_path, make_record, write_records):
 def test_16_bit_records_stay_16_bit(tmp_path, make_record, write_records):
     shard = [make_record("a0", channels=1, dtype="uint16")]
     info = write_records(tmp_path, {"train": [shard]}, dtype="uint16")
-    (batch,) = eval_batches(str(tmp_path), info, 1, "train", InputConfig())
+    (batch,) = eval_batches(info.shard_files(str(tmp_path), ["train"]), info, 1, InputConfig())
     assert batch["image"].dtype == tf.uint16
     np.testing.assert_array_equal(batch["image"][0], decode_image(shard[0].image))
 
@@ -242,12 +249,12 @@ def test_raw_images_and_bit_fields_come_in_batches_too(tmp_path, make_record, wr
     masks = np.random.default_rng(0).integers(0, 8, (3, 6, 10)).astype(np.uint16)
     shard = [make_record(f"a{n}", "raw", 1, "uint16", mask=encode_png(mask)) for n, mask in enumerate(masks)]
     info = write_records(tmp_path, {"train": [shard]}, dtype="uint16", classes=["a", "b", "c"], overlapping=True)
-    (batch,) = eval_batches(str(tmp_path), info, 4, "train", InputConfig())
+    (batch,) = eval_batches(info.shard_files(str(tmp_path), ["train"]), info, 4, InputConfig())
     assert (batch["image"].dtype, batch["mask"].dtype) == (tf.uint16, tf.uint16)
     np.testing.assert_array_equal(batch["mask"][:3], masks)
     np.testing.assert_array_equal(batch["image"][1], decode_pixels(shard[1], "uint16"))
     assert batch["weight"].numpy().tolist() == [1, 1, 1, 0]
-    spec = train_batches(str(tmp_path), info, 2, 0, InputConfig()).element_spec
+    spec = train_batches(info.shard_files(str(tmp_path), ["train"]), info, 2, 0, InputConfig()).element_spec
     assert spec["image"].shape.as_list() == [2, 6, 10, 1]
 
 
@@ -257,27 +264,27 @@ def test_raw_images_and_bit_fields_come_in_batches_too(tmp_path, make_record, wr
 def test_a_batch_larger_than_the_split_is_refused(records):
     message = r"expected at least one batch of 12 in split 'train', found 11 examples; .*--global_batch_size"
     with pytest.raises(ValueError, match=message):
-        train_batches(*records, 12, 7, InputConfig())
+        train_batches(files_of(records), records[1], 12, 7, InputConfig())
     with pytest.raises(ValueError, match=message):
-        steps_per_epoch(records[1], 12)
+        steps_per_epoch(files_of(records), 12)
 
 
 def test_records_of_native_sizes_are_refused_and_what_to_do_is_said(records):
     folder, info = records
     info = dataclasses.replace(info, height=None, width=None)
-    message = r"expected images of one size, found several .*; preprocess with --size"
+    message = r"expected images of one size, found several .*--input.crop 256, or preprocess with --size"
     with pytest.raises(ValueError, match=message):
-        train_batches(folder, info, 2, 7, InputConfig())
+        train_batches(info.shard_files(folder, ["train"]), info, 2, 7, InputConfig())
     with pytest.raises(ValueError, match=message):
-        eval_batches(folder, info, 2, "val", InputConfig())
+        eval_batches(info.shard_files(folder, ["val"]), info, 2, InputConfig())
 
 
 @pytest.mark.parametrize("split", ["test", "holdout"])
 def test_an_empty_or_unknown_split_is_refused(records, split):
     with pytest.raises(ValueError, match=rf"expected a split that has examples \(train, val\), found '{split}'"):
-        train_batches(*records, 1, 7, InputConfig(), splits=[split])
+        train_batches(files_of(records, split), records[1], 1, 7, InputConfig())
     with pytest.raises(ValueError, match=rf"expected a split that has examples \(train, val\), found '{split}'"):
-        eval_batches(*records, 1, split, InputConfig())
+        eval_batches(files_of(records, split), records[1], 1, InputConfig())
 
 
 def test_a_damaged_record_ends_training_with_an_error(records):
@@ -287,7 +294,7 @@ def test_a_damaged_record_ends_training_with_an_error(records):
         file.seek(200)
         file.write(b"\0\0\0\0")
     with pytest.raises(tf.errors.DataLossError):
-        list(train_batches(folder, info, 1, 7, InputConfig()).take(11))
+        list(train_batches(info.shard_files(folder, ["train"]), info, 1, 7, InputConfig()).take(11))
 
 
 @pytest.mark.parametrize("settings", [{"shuffle_mib": 0}, {"threads": 0}, {"prefetch": -1}, {"fold": -1}])

@@ -67,6 +67,54 @@ def test_a_fault_in_one_shard_does_not_hide_one_in_another(small_records):
     assert any(fault.startswith(f"{second}: record 1: truncated") for fault in faults)
 
 
+@pytest.mark.parametrize("byte", [0, 9], ids=["length", "checksum of the length"])
+def test_a_flipped_bit_in_a_frame_names_the_file_and_the_record(small_records, byte):
+    folder, info, records = small_records
+    path = folder / info.shards("train")[1].name
+    data = bytearray(path.read_bytes())
+    data[len(encode(records["b0"])) + FRAME_BYTES + byte] ^= 1
+    path.write_bytes(data)
+    faults = faults_of(folder, info)
+    assert faults[0].startswith(f"{path}: expected CRC32C ")
+    assert faults[1] == f"{path}: record 1: the length in its frame is damaged"
+
+
+def test_a_shard_cut_within_a_record_names_the_file_and_the_record(small_records):
+    folder, _, records = small_records
+    info = read_info(str(folder), check_shards=False)
+    path = folder / info.shards("train")[0].name
+    second = len(encode(records["a0"])) + FRAME_BYTES
+    path.write_bytes(path.read_bytes()[: second + 12 + 33])
+    where = f"{path}: record 1: truncated, expected {len(encode(records['a1']))} bytes, found "
+    assert any(fault.startswith(where) for fault in faults_of(folder, info))
+
+
+def test_a_shard_of_another_dataset_of_the_same_size_is_named(tmp_path, make_record, write_records):
+    # Raw pixels and keys of one length: every frame of the stranger is sound, every record decodes.
+    ours, theirs = (
+        [make_record(f"{name}{index}", "raw", mask=make_record("m").mask, instances=None) for index in range(3)]
+        for name in "ab"
+    )
+    info = write_records(tmp_path / "ours", {"train": [ours]}, instances=False)
+    write_records(tmp_path / "theirs", {"train": [theirs]}, instances=False)
+    name = info.shards("train")[0].name
+    path = tmp_path / "ours" / name
+    assert path.stat().st_size == (tmp_path / "theirs" / name).stat().st_size
+    path.write_bytes((tmp_path / "theirs" / name).read_bytes())
+    (fault,) = faults_of(tmp_path / "ours", read_info(str(tmp_path / "ours")))
+    assert fault.startswith(f"{path}: expected CRC32C {info.splits['train'].shard_crc32c[0]}, found ")
+
+
+def test_the_verify_command_names_a_missing_shard(small_records):
+    folder, info, _ = small_records
+    path = folder / info.shards("train")[1].name
+    path.unlink()
+    ended = records_command("verify", folder)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {path}: expected ")
+    assert "found no such file" in ended.stderr
+
+
 def one_fault(tmp_path, write_records, records, **changes):
     """Writes records of whose third something is wrong; returns the one fault without the place, which is checked."""
     folder = tmp_path / "faulty"

@@ -1,0 +1,185 @@
+"""The records of a run as its loop sees them: checked, without damaged ones, weighted, cached, in batches."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from records.cache import ExampleCache, choose_cache, decoded_bytes, fill_cache
+from records.damage import ShardCheck, explain_damage
+from records.info import RecordsInfo
+from records.input_pipeline import (
+    decoded_examples,
+    eval_batches,
+    steps_per_epoch,
+    train_batches,
+    train_decoder,
+    training_splits,
+)
+from records.mend import describe_lost, mend
+from records.mixing import example_weights
+from records.service import NOT_PROMISED, service_batches
+from records.shards import ShardFile
+from training.config import TrainConfig
+from training.run_folder import RunFolder
+
+MOST_WAITING = 0.1
+"""Share of an epoch's time from which waiting for input is worth advice."""
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run reads.
+
+    Attributes:
+      info: of the records.
+      config: settings of the run.
+      training, validation: files of the shards.
+      weights: how often each training example is seen, see `records.mixing`; None: all alike.
+      cache: the decoded training examples, or None.
+      check: looks for damage in the background; None where that was done before.
+      num_lost: damaged records that are left out.
+    """
+
+    info: RecordsInfo
+    config: TrainConfig
+    training: list[ShardFile]
+    validation: list[ShardFile]
+    weights: np.ndarray | None
+    cache: ExampleCache | None
+    check: ShardCheck | None
+    num_lost: int
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return steps_per_epoch(self.training, self.config.global_batch_size)
+
+    def training_batches(self, epoch: int, step: int) -> tf.data.Dataset:
+        """Returns endless batches from there on, see `train_batches`, without strings: accelerators take none."""
+        batch_size, seed, config = self.config.global_batch_size, self.config.seed, self.config.input
+        if config.data_service is not None:
+            decode = train_decoder(self.info, config, seed)
+            batches = service_batches(self.training, batch_size, seed, config, decode, epoch)
+        else:
+            batches = train_batches(
+                self.training, self.info, batch_size, seed, config, epoch, step, weights=self.weights, cache=self.cache
+            )
+        return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
+
+    def validation_batches(self) -> tf.data.Dataset:
+        """Returns every validation example once, see `eval_batches`."""
+        local = replace(self.config.input, data_service=None)
+        return eval_batches(self.validation, self.info, self.config.global_batch_size, local)
+
+    def raise_if_damaged(self, wait: bool = False) -> None:
+        """Raises ValueError if the check in the background has found damage; `wait`: until it is done."""
+        if self.check is not None and wait:
+            self.check.finish()
+        elif self.check is not None:
+            self.check.raise_if_damaged()
+
+    def remarks(self, waiting: float) -> Iterator[str]:
+        """Yields lines for the end of an epoch of which this share was spent waiting for input, if any are due."""
+        if self.num_lost:
+            yield f"damaged records left out of training and validation: {self.num_lost}"
+        if waiting > MOST_WAITING:
+            yield f"waiting for input took {waiting:.0%} of the time; what helps: {'; '.join(self._remedies())}"
+
+    def _remedies(self) -> list[str]:
+        config = self.config.input
+        examples = sum(file.length for file in self.training)
+        remedies = []
+        if config.threads is not None:
+            remedies.append("--input.threads null (every core decodes)")
+        if self.cache is None and config.crop is None and config.data_service is None:
+            mib = -(-decoded_bytes(self.info, examples) // 2**20)
+            remedies.append(f"--input.cache_mib {mib} (memory) or --input.cache_file_mib {mib} (disk): decode once")
+        if config.data_service is None:
+            remedies.append("more cores, or --input.data_service (other machines decode)")
+        else:
+            remedies.append("more workers of the data service")
+        return remedies
+
+
+@contextlib.contextmanager
+def open_input(
+    records: str,
+    info: RecordsInfo,
+    run: RunFolder,
+    config: TrainConfig,
+    progress: Progress,
+    tell: Tell,
+) -> Iterator[RunInput]:
+    """Yields the input of a run. Damage met within the context becomes an error that names the record.
+
+    Raises:
+      ValueError: records and settings do not fit, or records are damaged.
+    """
+    splits, validation_split = training_splits(info, config.input.fold)
+    training, validation = info.shard_files(records, splits), info.shard_files(records, [validation_split])
+    check, num_lost = contextlib.nullcontext(), 0
+    if config.input.skip_damaged:
+        training, validation, num_lost = _without_damage(records, info, training, validation, run, progress, tell)
+    else:
+        check = ShardCheck(records, info, training + validation)
+    with check as entered, explain_damage(records, info, training + validation):
+        if config.input.data_service is not None:
+            tell(f"{'input':<10} {NOT_PROMISED}")
+        weights = example_weights(records, info, training, config.input)
+        cache = _open_cache(info, training, run, config, progress, tell)
+        yield RunInput(info, config, training, validation, weights, cache, entered, num_lost)
+    # Not after an error: a run that goes on uses its file again.
+    if cache is not None:
+        cache.close()
+
+
+def _without_damage(
+    records: str,
+    info: RecordsInfo,
+    training: list[ShardFile],
+    validation: list[ShardFile],
+    run: RunFolder,
+    progress: Progress,
+    tell: Tell,
+) -> tuple[list[ShardFile], list[ShardFile], int]:
+    """Returns (files of the training shards, of the validation shards, number of records that these lack)."""
+    files = training + validation
+    with progress("check", sum(file.num_bytes for file in files)) as report:
+        files, damaged = mend(records, info, files, run.mended, report)
+    for line in describe_lost(damaged):
+        tell(line)
+    held_out = {file.shard for file in validation}
+    return (
+        [file for file in files if file.shard not in held_out],
+        [file for file in files if file.shard in held_out],
+        sum(len(shard.lost) for shard in damaged),
+    )
+
+
+def _open_cache(
+    info: RecordsInfo, training: list[ShardFile], run: RunFolder, config: TrainConfig, progress: Progress, tell: Tell
+) -> ExampleCache | None:
+    examples = sum(file.length for file in training)
+    where, reason = choose_cache(info, examples, config.input, run.cache)
+    tell(f"{'cache':<10} {reason}")
+    if where == "none":
+        return None
+    with progress("decode", examples) as report:
+        decoded = decoded_examples(training, info, config.input)
+        return fill_cache(info, training, decoded, report, run.cache if where == "file" else None)
+
+
+def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
+    """Returns the batches divided between the devices, and brought to them ahead of time."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if strategy.num_replicas_in_sync == 1 and gpus:
+        # The default strategy leaves batches on the host.
+        return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name, 2))
+    return strategy.experimental_distribute_dataset(batches)
