@@ -17,7 +17,7 @@ HARMLESS = frozenset(
         "threads",
     )
 )
-"""Settings that a run may change when it goes on: they decide how records are read, not which or in what order."""
+"""Settings that a run may change when it goes on: how records are read, and what to do about damage."""
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,10 @@ class InputConfig:
             raise ValueError("input.foreground_crops: expected input.crop with it; say how large the crops are")
         if self.foreground_share is not None and self.class_balance is not None:
             raise ValueError("input.foreground_share, input.class_balance: expected one of them, found both")
+        if self.data_service is not None and (self.foreground_share is not None or self.class_balance is not None):
+            raise ValueError(
+                "input.data_service: expected neither input.foreground_share nor input.class_balance with it, which "
+                "need an exact order; leave one of them out"
+            )
         if self.data_service is not None and not _ADDRESS.fullmatch(self.data_service):
             raise ValueError(f"input.data_service: expected HOST:PORT, found {self.data_service!r}")

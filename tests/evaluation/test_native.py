@@ -1,0 +1,159 @@
+"""Records that keep their images' sizes are judged in tiles, image by image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from evaluation.config import EvalConfig
+from evaluation.evaluator import evaluate
+from imaging.codec import decode_image, decode_mask, encode_png
+from inference.predictor import TrainedModel, check_fits, join_tiles, predict_image
+from preprocess.config import Splits
+from records.info import RecordsInfo, read_info
+from records.schema import IGNORE, decode
+from records.shards import read_shard
+from tests.conftest import make_records, silent_progress
+
+SIZES = [(20, 50), (16, 16), (5, 40), (33, 7), (48, 31)]
+TILE = 16
+
+
+def write_images(folder: Path, masks: bool) -> None:
+    """Raw data in the folder layout: bright blobs, dark towards one side, some pixels ignored."""
+    for name in ("images", "masks") if masks else ("images",):
+        (folder / name).mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number, (height, width) in enumerate(SIZES):
+        mask = np.zeros([height, width], np.uint8)
+        mask[height // 3 :, width // 4 : width // 2] = 1
+        image = generator.integers(0, 60, [height, width, 3]) + 70 * mask[..., None] + np.arange(width)[:, None]
+        mask[: number + 1, :3] = IGNORE
+        (folder / "images" / f"scan{number}.png").write_bytes(encode_png(image.astype(np.uint8)))
+        if masks:
+            (folder / "masks" / f"scan{number}.png").write_bytes(encode_png(mask))
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory) -> Path:
+    """Records of these images with their masks, all in the test split; read only."""
+    folder = tmp_path_factory.mktemp("native")
+    write_images(folder / "raw", masks=True)
+    splits = Splits(0.0, 0.0, 1.0)
+    make_records("folder", folder / "raw", folder / "records", size=None, classes=["background", "cell"], splits=splits)
+    return folder / "records"
+
+
+def above_average(info: RecordsInfo, crop: int | None = TILE) -> TrainedModel:
+    """A model without weights: class 1 where a pixel is brighter than the average of its tile, so that tiles matter."""
+    inputs = keras.Input([None, None, info.channels])
+    average = keras.layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+    logits = keras.layers.Subtract()([inputs, average])[..., :1]
+    model = keras.Model(inputs, logits)
+    return TrainedModel(model, info.classes, info.channels, info.dtype, info.fingerprint, multiple=8, crop=crop)
+
+
+def judge(trained: TrainedModel, records: Path, info: RecordsInfo, folder: Path, **settings) -> dict:
+    config = EvalConfig(**{"batch_size": 3, "pictures": 0, **settings})
+    return evaluate(trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress)
+
+
+def read_records(records: Path, info: RecordsInfo) -> dict:
+    """Returns the decoded records of the test split by key, read without TensorFlow."""
+    shards = info.shards("test")
+    found = [decode(data) for shard in shards for data in read_shard(str(records / shard.name))]
+    return {record.source_id: record for record in found}
+
+
+def starts_of(length: int) -> list[int]:
+    """Where tiles begin: side by side, the last moved back to the image's edge."""
+    return [0] if length <= TILE else [*range(0, length - TILE, TILE), length - TILE]
+
+
+def expected_prediction(image: np.ndarray) -> np.ndarray:
+    """Above the average of the first tile that holds a pixel, computed pixel by pixel."""
+    height, width, _ = image.shape
+    found = np.full([height, width], 77, np.uint8)
+    for y in starts_of(height):
+        for x in starts_of(width):
+            tile = np.zeros([TILE, TILE], np.float64)
+            part = image[y : y + TILE, x : x + TILE, 0]
+            tile[: part.shape[0], : part.shape[1]] = part
+            for row in range(part.shape[0]):
+                for column in range(part.shape[1]):
+                    if found[y + row, x + column] == 77:
+                        found[y + row, x + column] = tile[row, column] >= tile.mean()
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_scores_are_those_of_whole_images_put_together_from_tiles(labeled, tmp_path, batch_size):
+    info = read_info(str(labeled))
+    assert info.height is None
+    metrics = judge(above_average(info), labeled, info, tmp_path, batch_size=batch_size, pictures=1)
+    table = pd.read_csv(tmp_path / "per_image.csv").set_index("source_id")
+    found = read_records(labeled, info)
+    assert sorted(table.index) == sorted(found) and len(found) == len(SIZES) == metrics["num_examples"]
+    known_pixels = 0
+    correct = 0
+    for key, record in found.items():
+        mask, guess = decode_mask(record.mask), expected_prediction(decode_image(record.image))
+        known = mask != IGNORE
+        true, guess = (mask == 1)[known], (guess == 1)[known]
+        counts = [(true & guess).sum(), (guess & ~true).sum(), (true & ~guess).sum()]
+        assert table.loc[key, ["tp", "fp", "fn"]].tolist() == counts
+        assert table.loc[key, "dice"] == pytest.approx(2 * counts[0] / (2 * counts[0] + counts[1] + counts[2]))
+        known_pixels += known.sum()
+        correct += (true == guess).sum()
+    assert metrics["pixel_accuracy"] == pytest.approx(correct / known_pixels)
+    assert metrics["dice_per_image"] == pytest.approx(table["dice"].mean())
+    assert len(list((tmp_path / "result-image").iterdir())) == 3
+
+
+def test_unlabelled_predictions_have_their_images_sizes(tmp_path):
+    write_images(tmp_path / "raw", masks=False)
+    make_records("folder", tmp_path / "raw", tmp_path / "records", size=None, unlabeled=True)
+    info = read_info(str(tmp_path / "records"))
+    metrics = judge(above_average(info), tmp_path / "records", info, tmp_path / "eval", pictures=1)
+    assert metrics == json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["num_examples"] == len(SIZES)
+    images = {key: decode_image(record.image) for key, record in read_records(tmp_path / "records", info).items()}
+    masks = {path.stem: decode_mask(path.read_bytes()) for path in (tmp_path / "eval" / "predictions").iterdir()}
+    assert masks.keys() == images.keys()
+    for key, image in images.items():
+        np.testing.assert_array_equal(masks[key], expected_prediction(image))
+
+
+def test_a_picture_shows_what_was_judged(labeled):
+    info = read_info(str(labeled))
+    trained = above_average(info)
+    for record in read_records(labeled, info).values():
+        image = decode_image(record.image)
+        np.testing.assert_array_equal(predict_image(trained, image, 0.5, TILE), expected_prediction(image))
+
+
+def test_tiles_of_images_across_batches_are_put_together():
+    tiles = {
+        "source_id": np.array([b"a", b"a", b"b"]),
+        "group": np.array([b"g", b"g", b"h"]),
+        "tile": np.array([[0, 0, 1, 2], [0, 1, 1, 2], [0, 0, 2, 1]]),
+        "prediction": np.array([[[1, 2], [9, 9]], [[3, 4], [9, 9]], [[5, 9], [6, 9]]], np.uint8),
+    }
+    whole = list(
+        join_tiles([{name: values[:1] for name, values in tiles.items()}, {n: v[1:] for n, v in tiles.items()}])
+    )
+    assert [(image["source_id"], image["group"]) for image in whole] == [([b"a"], [b"g"]), ([b"b"], [b"h"])]
+    assert [image["prediction"][0].tolist() for image in whole] == [[[1, 2, 4]], [[5], [6]]]
+    assert whole[0].keys() == {"source_id", "group", "prediction"}
+
+
+def test_a_model_of_whole_images_is_not_judged_on_several_sizes(labeled):
+    info = read_info(str(labeled))
+    check_fits(above_average(info), info, "RUN", "RECORDS")
+    message = "RUN was trained on whole images, but RECORDS has images of several sizes; train with --input.crop 256"
+    with pytest.raises(ValueError, match=message):
+        check_fits(above_average(info, crop=None), info, "RUN", "RECORDS")
