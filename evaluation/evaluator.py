@@ -47,8 +47,8 @@ def evaluate(
 ) -> dict[str, float | list[float] | None]:
     """Writes metrics.json, per_image.csv and result-image/ into `folder`; returns the metrics.
 
-    Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. Images of
-    several sizes are predicted in tiles as large as the model's crops, and judged whole.
+    Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. A model
+    trained on crops predicts tiles of their size; images are judged whole all the same.
     """
     _clear(folder)
     replicas = strategy.num_replicas_in_sync
@@ -62,7 +62,7 @@ def evaluate(
     classes = trained.scored_classes
     with progress("evaluate", total) as report, explain_damage(records, info, files):
         found = predict_batches(trained, batches, strategy, config.threshold)
-        for batch in join_tiles(found) if info.height is None else found:
+        for batch in found if trained.crop is None else join_tiles(found):
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
@@ -150,7 +150,7 @@ def _draw(
         record = decode(read_record(join(records, place["shard"]), int(place["offset"])))
         image = decode_pixels(record, info.dtype)
         truth = None if record.mask is None else decode_mask(record.mask)
-        prediction = predict_image(trained, image, threshold, trained.crop if info.height is None else None)
+        prediction = predict_image(trained, image, threshold)
         rank = name.replace("-0", " ").replace("-", " ")
         title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
         path = folder / f"{name}-{file_name(key)}.png"

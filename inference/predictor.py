@@ -1,7 +1,8 @@
 """A trained model, and what it predicts for batches of records."""
 
+import itertools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensorflow import keras
 
 # Imported so that Keras can load models that hold these layers.
 import model.layers  # noqa: F401
+from imaging.tiling import cut, tile_windows
 from model.labels import Labels
 from records.info import RecordsInfo, scored_classes
 from training.run_folder import RunFolder, read_config
@@ -29,6 +31,7 @@ class TrainedModel:
       overlapping: whether masks are bit fields, see `RecordsInfo`.
       intensity: what stored pixel values mean, see `RecordsInfo`; None: not known.
       window: (lowest, highest) value that the model tells apart, or None.
+      crop: side in pixels of the squares it was trained on; None: whole images.
     """
 
     model: keras.Model
@@ -40,6 +43,7 @@ class TrainedModel:
     overlapping: bool = False
     intensity: dict[str, Any] | None = None
     window: tuple[float, float] | None = None
+    crop: int | None = None
 
     @property
     def labels(self) -> Labels:
@@ -72,6 +76,7 @@ def load_run(run: RunFolder) -> TrainedModel:
             model=loaded,
             multiple=2 ** settings["depth"],
             window=settings["window"] and tuple(settings["window"]),
+            crop=config["train"]["input"].get("crop"),
             **{name: records[name] for name in known},
         )
     except KeyError as error:
@@ -94,7 +99,14 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
                 f"{run} was trained on records with {name} {expected}, but {records} has {found}; "
                 "choose records that were made alike"
             )
-    if info.height is not None and (info.height % trained.multiple or info.width % trained.multiple):
+    if trained.crop is not None:
+        return
+    if info.height is None:
+        raise ValueError(
+            f"{run} was trained on whole images, but {records} has images of several sizes; "
+            "train with --input.crop 256, or choose records that were preprocessed with --size"
+        )
+    if info.height % trained.multiple or info.width % trained.multiple:
         raise ValueError(
             f"{run} needs images whose height and width are multiples of {trained.multiple}, but {records} has "
             f"{info.height}x{info.width}; preprocess with another --size"
@@ -114,7 +126,8 @@ def predict_batches(
 
     Yields:
       "prediction" [batch, height, width], uint8 class indices or, where classes overlap, uint16 bit fields;
-      "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled.
+      "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled; "tile" int32
+      [batch, 4] where the batches are of tiles.
     """
 
     @tf.function
@@ -136,13 +149,57 @@ def predict_batches(
         yield {name: value[real] for name, value in results.items()}
 
 
+def join_tiles(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, list]]:
+    """Yields images one by one, put together from their tiles.
+
+    Args:
+      batches: as `predict_batches` yields them, of `records.crop.tiles`, those of an image in a row.
+
+    Yields:
+      what `predict_batches` does for a batch of one image, in lists, of the image's own size and without "tile".
+    """
+    tiles = (
+        {name: values[index] for name, values in batch.items()}
+        for batch in batches
+        for index in range(len(batch["tile"]))
+    )
+    for _, group in itertools.groupby(tiles, key=lambda tile: tile["source_id"]):
+        parts = list(group)
+        image = {name: [parts[0][name]] for name in ("source_id", "group")}
+        for name in {"prediction", "mask"} & parts[0].keys():
+            image[name] = [_put_together([part["tile"] for part in parts], [part[name] for part in parts])]
+        yield image
+
+
 def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) -> np.ndarray:
     """Returns the predicted mask of one image, [height, width]: uint8 class indices or uint16 bit fields.
+
+    A model trained on crops predicts the tiles that `records.crop.tiles` cuts.
 
     Args:
       trained: the model.
       image: stored pixel values [height, width, channels].
       threshold: as in `predict_batches`.
     """
-    logits = trained.model(image[np.newaxis], training=False)
-    return trained.labels.classify(trained.labels.probabilities(logits), threshold)[0].numpy()
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        logits = trained.model(pixels[np.newaxis], training=False)
+        return trained.labels.classify(trained.labels.probabilities(logits), threshold)[0].numpy()
+
+    if trained.crop is None:
+        return predict(image)
+    size = trained.crop
+    height, width, _ = image.shape
+    windows = tile_windows(height, width, size, 0)
+    inside = [(y, x, min(size, height - y), min(size, width - x)) for y, x, _, _ in windows]
+    return _put_together(inside, [predict(cut(image, window, 0)) for window in windows])
+
+
+def _put_together(windows: Sequence[Sequence[int]], tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the mask [height, width] of tiles and their windows, (y, x, height, width) inside the image."""
+    height, width = (max(window[axis] + window[axis + 2] for window in windows) for axis in (0, 1))
+    whole = np.empty((height, width), tiles[0].dtype)
+    # Backwards: of tiles that overlap the first counts, as in their masks.
+    for (y, x, rows, columns), tile in reversed(list(zip(windows, tiles, strict=True))):
+        whole[y : y + rows, x : x + columns] = tile[:rows, :columns]
+    return whole

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-_MARGIN = 4
+_MARGIN = 2
 
 
 def cut_window(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
@@ -23,7 +23,7 @@ def decode_jpeg_window(data: tf.Tensor, window: tf.Tensor, width: tf.Tensor, cha
       channels: 1 or 3, wanted; colours become grey, and grey colours.
     """
     # Where colours have half the width, libjpeg interpolates them between neighbouring columns, which it lacks at the
-    # edges of a window; those of windows of up to 4 columns it repeats instead. Rows it reads as it needs them.
+    # edges of what it decodes: the outermost two columns may differ. Rows it reads as it needs them.
     left = tf.minimum(window[1], _MARGIN)
     right = tf.minimum(width - window[1] - window[3], _MARGIN)
     wider = tf.stack([window[0], window[1] - left, window[2], left + window[3] + right])

@@ -1,4 +1,4 @@
-"""Records that keep their images' sizes are judged in tiles, image by image."""
+"""Models trained on crops are judged in tiles, image by image; of records that keep their images' sizes, too."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from evaluation import evaluator
 from evaluation.config import EvalConfig
-from evaluation.evaluator import evaluate
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import TrainedModel, check_fits, join_tiles, predict_image
+from inference.predictor import TrainedModel, check_fits, join_tiles
 from preprocess.config import Splits
 from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, decode
@@ -59,7 +59,9 @@ def above_average(info: RecordsInfo, crop: int | None = TILE) -> TrainedModel:
 
 def judge(trained: TrainedModel, records: Path, info: RecordsInfo, folder: Path, **settings) -> dict:
     config = EvalConfig(**{"batch_size": 3, "pictures": 0, **settings})
-    return evaluate(trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress)
+    return evaluator.evaluate(
+        trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress
+    )
 
 
 def read_records(records: Path, info: RecordsInfo) -> dict:
@@ -128,12 +130,15 @@ def test_unlabelled_predictions_have_their_images_sizes(tmp_path):
         np.testing.assert_array_equal(masks[key], expected_prediction(image))
 
 
-def test_a_picture_shows_what_was_judged(labeled):
+def test_a_picture_shows_the_whole_image_and_what_was_judged(labeled, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(evaluator, "draw_comparison", lambda path, *shown: drawn.append(shown))
     info = read_info(str(labeled))
-    trained = above_average(info)
-    for record in read_records(labeled, info).values():
-        image = decode_image(record.image)
-        np.testing.assert_array_equal(predict_image(trained, image, 0.5, TILE), expected_prediction(image))
+    judge(above_average(info), labeled, info, tmp_path, pictures=len(SIZES))
+    assert {image.shape[:2] for image, *_ in drawn} == set(SIZES)
+    for image, truth, prediction, *_ in drawn:
+        assert truth.shape == image.shape[:2]
+        np.testing.assert_array_equal(prediction, expected_prediction(image))
 
 
 def test_tiles_of_images_across_batches_are_put_together():
@@ -149,6 +154,23 @@ def test_tiles_of_images_across_batches_are_put_together():
     assert [(image["source_id"], image["group"]) for image in whole] == [([b"a"], [b"g"]), ([b"b"], [b"h"])]
     assert [image["prediction"][0].tolist() for image in whole] == [[[1, 2, 4]], [[5], [6]]]
     assert whole[0].keys() == {"source_id", "group", "prediction"}
+
+
+def test_images_of_one_size_are_judged_in_tiles_too(labeled, tmp_path):
+    splits = Splits(0.0, 0.0, 1.0)
+    classes = ["background", "cell"]
+    make_records("folder", labeled.parent / "raw", tmp_path / "records", size=36, classes=classes, splits=splits)
+    info = read_info(str(tmp_path / "records"))
+    trained = above_average(info)
+    check_fits(trained, info, "RUN", "RECORDS")  # 36 is no multiple of 8, but the tiles' side is
+    metrics = judge(trained, tmp_path / "records", info, tmp_path / "eval")
+    table = pd.read_csv(tmp_path / "eval" / "per_image.csv").set_index("source_id")
+    assert metrics["num_examples"] == len(table) == len(SIZES)
+    for key, record in read_records(tmp_path / "records", info).items():
+        true, guess = decode_mask(record.mask) == 1, expected_prediction(decode_image(record.image)) == 1
+        known = decode_mask(record.mask) != IGNORE
+        assert table.loc[key, "tp"] == (true & guess).sum()
+        assert table.loc[key, "fp"] == (~true & guess & known).sum()
 
 
 def test_a_model_of_whole_images_is_not_judged_on_several_sizes(labeled):

@@ -42,6 +42,15 @@ def test_a_window_of_a_jpeg_has_the_pixels_of_the_whole(data):
         np.testing.assert_array_equal(found, whole[y : y + rows, x : x + columns])
 
 
+def test_the_narrowest_windows_of_a_jpeg_have_the_pixels_of_the_whole_at_every_column():
+    file = jpeg(photo(8, 21), 0x221111, False)
+    whole = tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE")
+    for columns in range(1, 5):
+        for x in range(22 - columns):
+            found = decode_jpeg_window(file, tf.constant([3, x, 2, columns]), tf.constant(21), 3)
+            np.testing.assert_array_equal(found, whole[3:5, x : x + columns])
+
+
 @pytest.mark.parametrize("window", [(0, 0, 37, 53), (0, 16, 16, 16), (36, 0, 1, 1), (5, 50, 11, 3), (17, 15, 20, 34)])
 def test_records_of_several_formats_give_their_windows(make_record, window):
     pixels, mask = photo(37, 53), (np.arange(37 * 53).reshape(37, 53) % 251).astype(np.uint8)

@@ -90,7 +90,7 @@ def test_a_run_on_crops_is_trained_and_judged_image_by_image(native_records, fin
     records = [decode(data) for shard in info.shards("test") for data in read_shard(str(native_records / shard.name))]
     assert metrics["num_examples"] == len(records) == len(table) > 1
     for record in records:
-        found = predict_image(trained, decode_image(record.image), 0.5, 32) == 1
+        found = predict_image(trained, decode_image(record.image), 0.5) == 1
         true = decode_mask(record.mask) == 1
         # One image at a time sums in another order than a batch: a pixel may cross the threshold.
         assert table.loc[record.source_id, "tp"] == pytest.approx((true & found).sum(), abs=2)
