@@ -74,7 +74,10 @@ class RunInput:
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
 
     def validation_batches(self) -> tf.data.Dataset:
-        """Returns every validation example once, see `eval_batches`; where crops are set, in tiles: Dice is of tiles then."""
+        """Returns every validation example once, see `eval_batches`.
+
+        Where crops are set they come in tiles, and Dice per image is that per tile.
+        """
         local = replace(self.config.input, data_service=None)
         return eval_batches(self.validation, self.info, self.config.global_batch_size, local)
 
