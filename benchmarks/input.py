@@ -5,11 +5,12 @@ process, in turn, several times. The limit is a loop that only decodes. What is 
 epochs, their borders included; start-up is not.
 """
 
+import logging
 import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -56,12 +57,12 @@ class BenchmarkConfig:
     """Measure random crops of large JPEGs, too."""
     repeats: int = 3
     """Times that each is run; medians count."""
-    seconds: float = 8
+    seconds: float = 5
     """Time that is measured of each run."""
-    warm_up: float = 4
+    warm_up: float = 3
     """Seconds before that, in which queues fill and tf.data tunes itself."""
-    chart: str | None = None
-    """PNG file to draw the ratios to the limit into."""
+    chart: str = "input.png"
+    """PNG file for a chart of the ratios to the limit."""
 
     def __post_init__(self):
         for name in ("images", "batch_size", "repeats", "seconds"):
@@ -92,11 +93,10 @@ def compare_loaders(folder: str, coding: Coding, config: BenchmarkConfig) -> tup
     missing = {name: reason for name in chosen if (reason := why_missing(name))}
     speeds = _measure({name: LOADERS[name][0] for name in chosen if name not in missing}, folder, config)
     ratios = {name: _ratio(speeds[name], speeds[LIMIT]) for name in speeds}
-    table = _table(f"{_CODINGS[coding]}, whole images of {SIZE}x{SIZE}", _describe(folder), "of the limit", config)
+    caption = _describe(folder) + "".join(f" {name} left out: {reason}." for name, reason in missing.items())
+    table = _table(f"{_CODINGS[coding]}, whole images of {SIZE}x{SIZE}", caption, "of the limit", config)
     for name in sorted(ratios, key=lambda name: -ratios[name]):
         _add_row(table, name, ratios[name], speeds[name])
-    for name, reason in missing.items():
-        table.add_row(name, "not measured: " + " ".join(reason.split())[:60])
     return table, {name: (ratio, _median(speeds[name], "rate")) for name, ratio in ratios.items()}
 
 
@@ -138,7 +138,7 @@ def _table(title: str, caption: str, ratio: str, config: BenchmarkConfig) -> Tab
     cores = config.cores or _all_cores()
     table = Table(
         title=f"{title}; batches of {config.batch_size}, {cores} cores, medians of {config.repeats} runs",
-        caption=f"{caption} CPU s: of all processes, for 1,000 images. MiB: peak of all processes together.",
+        caption=f"CPU s: of all processes, for 1,000 images. MiB: peak of all processes together. {caption}",
         title_justify="left",
         caption_justify="left",
     )
@@ -172,6 +172,7 @@ def _median(runs: list[Speed], name: str) -> float:
 def draw_chart(path: str, ratios: dict[Coding, _Ratios]) -> None:
     """Writes a PNG file with bars of the ratio to the limit, a panel for each coding, sorted by the first of them."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
 
     first = next(iter(ratios.values()))
     names = sorted(first, key=lambda name: first[name][0])
@@ -180,9 +181,12 @@ def draw_chart(path: str, ratios: dict[Coding, _Ratios]) -> None:
     for panel, (coding, values) in zip(panels, ratios.items(), strict=True):
         colors = ["#c8512b" if name == OURS else "#8c9bab" if name != LIMIT else "#3b4754" for name in names]
         bars = panel.barh(names, [values[name][0] for name in names], color=colors, height=0.7)
-        panel.bar_label(bars, [f"{values[name][1]:,.0f}/s" for name in names], padding=3, fontsize=8, color="#3b4754")
-        panel.axvline(1, color="#3b4754", linewidth=0.8, linestyle=":")
+        panel.axvline(1, color="#3b4754", linewidth=0.8, linestyle=":", zorder=0)
+        labels = panel.bar_label(bars, [f"{values[name][1]:,.0f}/s" for name in names], padding=3, fontsize=8)
+        for label in labels:
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line at the limit
         panel.set_title(_CODINGS[coding], fontsize=10, loc="left")
+        panel.xaxis.set_major_locator(MultipleLocator(0.5))
         panel.set_xlim(0, 1.3 * max(value[0] for value in values.values()))
         panel.tick_params(length=0, labelsize=9)
         panel.spines[["top", "right", "left"]].set_visible(False)
@@ -190,10 +194,10 @@ def draw_chart(path: str, ratios: dict[Coding, _Ratios]) -> None:
     figure.savefig(path)
 
 
-def _with_layouts(
-    raw: str | None, config: BenchmarkConfig, images: int, size: int, codings: list[Coding], use: Callable
-) -> None:
-    """Calls `use(folder, coding)` for each coding of one dataset; only one of them is on the disk at a time."""
+def _layouts(
+    raw: str | None, config: BenchmarkConfig, images: int, size: int, codings: list[Coding]
+) -> Iterator[tuple[str, Coding]]:
+    """Yields (folder of `write_layouts`, coding) of one dataset; only one of them is on the disk at a time."""
     cores = config.cores or _all_cores()
     with tempfile.TemporaryDirectory() as folder:
         if raw is None:
@@ -203,7 +207,7 @@ def _with_layouts(
             layouts = f"{folder}/{coding}"
             Path(layouts).mkdir()
             write_layouts(raw, layouts, coding, SIZE if size == SIZE else None, cores)
-            use(layouts, coding)
+            yield layouts, coding
             shutil.rmtree(layouts)
 
 
@@ -212,18 +216,16 @@ def main() -> None:
     _, config = cli.parse(
         BenchmarkConfig, {}, "python -m benchmarks.input", "Speed, CPU and memory of loaders of batches."
     )
+    logging.disable(logging.WARNING)  # Beam's words on its workers would break our tables
     ratios: dict[Coding, _Ratios] = {}
-
-    def compare(folder: str, coding: Coding) -> None:
+    for folder, coding in _layouts(config.raw, config, config.images, SIZE, config.codings):
         table, ratios[coding] = compare_loaders(folder, coding, config)
         cli.console.print(table)
-
-    _with_layouts(config.raw, config, config.images, SIZE, config.codings, compare)
+    draw_chart(config.chart, ratios)
+    cli.console.print(f"chart     {config.chart}")
     if config.crops:
-        show = lambda folder, coding: cli.console.print(compare_crops(folder, config))  # noqa: E731
-        _with_layouts(None, config, config.images // 8, NATIVE_SIZE, ["jpeg"], show)
-    if config.chart:
-        draw_chart(config.chart, ratios)
+        for folder, _ in _layouts(None, config, config.images // 8, NATIVE_SIZE, ["jpeg"]):
+            cli.console.print(compare_crops(folder, config))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 AIM = 0.97
 
-_SETTLING_STEPS = 3
-"""Until batches that were prepared while something else was timed are used up."""
+_FEWEST_STEPS = 8
+
+_BUFFERED = 4
+"""Batches, beside those of --train.input.prefetch, that devices and decoders may hold ready."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class BenchmarkConfig:
     records: str | None = None
     """Records to train on; null: 256 made-up images of nuclei, 256x256."""
     seconds: float = 5.0
-    """That steps are timed together, about; at least two steps are."""
+    """That steps are timed together, about; at least eight steps are."""
     repeats: int = 3
     """Times that each is timed; medians count."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -64,16 +66,18 @@ def measure(records: str, config: BenchmarkConfig, run: Path, tell: Callable[[st
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input
 
-    train, info = config.train, read_info(records)
+    train, info = config.train, read_info(records, check_shards=False)
     strategy, devices = choose_strategy(train.virtual_replicas)
     keras.mixed_precision.set_global_policy(choose_precision(train.precision)[0])
     step = _make_step(train, info, strategy)
     with open_input(records, info, RunFolder(run), train, cli.progress, tell) as data:
         batches = iter(distribute(strategy, data.training_batches(0, 0)))
         constant = next(batches)
+        settling = train.input.prefetch + _BUFFERED
         _time_round(step, constant, batches, 1)  # traces, warms up
-        count = max(2, round(config.seconds / _time_round(step, constant, batches, 1).constant))
-        rounds = [_time_round(step, constant, batches, count) for _ in range(config.repeats)]
+        seconds = _time_round(step, constant, batches, 1).constant
+        count = max(_FEWEST_STEPS, round(config.seconds / seconds))
+        rounds = [_time_round(step, constant, batches, count, settling) for _ in range(config.repeats)]
     return Measured(*(statistics.median(seconds) for seconds in zip(*rounds, strict=True))), devices
 
 
@@ -94,14 +98,15 @@ def _make_step(train: TrainConfig, info, strategy) -> Callable:
     return lambda batch: steps.train(batch, number, rate)
 
 
-def _time_round(step: Callable, constant, batches: Iterator, count: int) -> Measured:
+def _time_round(step: Callable, constant, batches: Iterator, count: int, settling: int = 1) -> Measured:
+    """Returns what so many steps take, after so many on batches that were prepared while something else was timed."""
     start = time.perf_counter()
     for _ in range(count):
         loss = step(constant)
     float(loss)  # accelerators compute in the background: waits for the last step
     on_constant = time.perf_counter() - start
 
-    for _ in range(_SETTLING_STEPS):
+    for _ in range(settling):
         loss = step(next(batches))
     float(loss)
     waiting, start = 0.0, time.perf_counter()
@@ -113,7 +118,7 @@ def _time_round(step: Callable, constant, batches: Iterator, count: int) -> Meas
     float(loss)
     on_records = time.perf_counter() - start
 
-    for _ in range(_SETTLING_STEPS):
+    for _ in range(settling):
         next(batches)
     start = time.perf_counter()
     for _ in range(count):

@@ -13,15 +13,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import google_crc32c
-
-from records.files import file_size, join, open_file
+from records.files import file_size, join
 from records.info import RecordsInfo
-from records.shards import Shard, ShardFile
+from records.shards import Shard, ShardFile, file_crc32c
 
 CHECKED_FILE = "checked.json"
 
-_BLOCK = 2**20
 _SECONDS_BETWEEN_SAVES = 60
 
 
@@ -46,7 +43,7 @@ class CheckedShards:
         Raises:
           ValueError: there is no such file, or the storage fails.
         """
-        expected = shard_crc32c(self._info, file)
+        expected = self._info.stored_crc32c(file)
         try:
             size = file_size(file.path)
             if size != file.num_bytes:
@@ -62,14 +59,10 @@ class CheckedShards:
             if mark and self._known.get(file.shard.name) == mark:
                 report(file.num_bytes)
                 return True
-            crc = 0
-            with open_file(file.path) as opened:
-                while block := opened.read(_BLOCK):
-                    crc = google_crc32c.extend(crc, block)
-                    report(len(block))
+            crc = file_crc32c(file.path, report)
         except OSError as error:
             raise ValueError(f"{file.path}: cannot be read ({error}); mend the storage") from error
-        whole = f"{crc:08x}" == expected
+        whole = crc == expected
         if whole and mark:
             self._found[file.shard.name] = mark
             if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
@@ -106,8 +99,3 @@ class CheckedShards:
         except (OSError, ValueError, RecursionError):
             return {}
         return {name: mark for name, mark in content.items() if Shard.parse(name)} if isinstance(content, dict) else {}
-
-
-def shard_crc32c(info: RecordsInfo, file: ShardFile) -> str:
-    """Returns the CRC32C that info.json states for a shard's file as it was written, eight hex digits."""
-    return info.splits[file.shard.split].shard_crc32c[file.shard.index]

@@ -25,7 +25,7 @@ class InputConfig:
     """How records are read."""
 
     shuffle_mib: int = 256
-    """Memory for shuffling, in MiB of serialized (compressed) records."""
+    """Memory for shuffling, in MiB of serialized (compressed) records of average size."""
     cache_mib: int = 1024
     """Memory for decoded training examples, in MiB: where all of them fit, each is decoded once. 0: none."""
     cache_file_mib: int = 0

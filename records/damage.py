@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from records.checked import CheckedShards, shard_crc32c
+from records.checked import CheckedShards
 from records.files import join, open_file
 from records.info import RecordsInfo
 from records.schema import decode
@@ -28,7 +28,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredRecord:
     """What lies at a position of a shard: the key of its record, and the record's length in bytes without its frame."""
 
     key: str
@@ -104,7 +104,7 @@ class _Left(Exception):
     """The context of a `ShardCheck` has been left."""
 
 
-def read_places(folder: str, file: ShardFile) -> list[Place]:
+def stored_records(folder: str, file: ShardFile) -> list[StoredRecord]:
     """Returns what should lie in a shard, from its first byte to its last, by offsets.parquet.
 
     Raises:
@@ -124,30 +124,30 @@ def read_places(folder: str, file: ShardFile) -> list[Place]:
     lengths = [end - start - FRAME_BYTES for start, end in itertools.pairwise([*offsets, file.num_bytes])]
     if positions != list(range(file.length)) or offsets[:1] not in ([], [0]) or min(lengths, default=0) < 0:
         raise ValueError(f"{path}: expected {file.length} offsets in {file.shard.name}, found others; {advice}")
-    return [Place(*place) for place in zip(keys, lengths, strict=True)]
+    return [StoredRecord(*record) for record in zip(keys, lengths, strict=True)]
 
 
-def find_damage(file: ShardFile, crc32c: str, places: Sequence[Place]) -> tuple[LostRecord, ...]:
+def find_damage(file: ShardFile, crc32c: str, records: Sequence[StoredRecord]) -> tuple[LostRecord, ...]:
     """Returns which records of a damaged shard are lost; none where only frames are damaged.
 
     Args:
       file: as `RecordsInfo.shard_files` returns it.
       crc32c: of the file as it was written, eight hex digits.
-      places: as `read_places` returns them.
+      records: as `stored_records` returns them.
 
     Raises:
       ValueError: it is another shard.
     """
     crc, lost = 0, []
-    for position, (place, header, body, footer) in enumerate(read_frames(file.path, places)):
-        if _frames_another(header, place.length):
+    for position, (record, header, body, footer) in enumerate(read_frames(file.path, records)):
+        if _frames_another(header, record.length):
             raise _another_shard_error(file)
-        if len(body) < place.length:
-            reason = f"truncated, expected {place.length} bytes, found {len(body)}"
-            lost.append(LostRecord(position, place.key, reason))
+        if len(body) < record.length:
+            reason = f"truncated, expected {record.length} bytes, found {len(body)}"
+            lost.append(LostRecord(position, record.key, reason))
         elif footer != struct.pack("<I", masked_crc(body)):
-            lost.append(LostRecord(position, place.key, f"its {place.length} bytes fail their checksum"))
-        elif _key(body) != place.key:
+            lost.append(LostRecord(position, record.key, f"its {record.length} bytes fail their checksum"))
+        elif _key(body) != record.key:
             raise _another_shard_error(file)
         crc = google_crc32c.extend(crc, frame(body))
     if f"{crc:08x}" == crc32c:
@@ -157,11 +157,11 @@ def find_damage(file: ShardFile, crc32c: str, places: Sequence[Place]) -> tuple[
     return tuple(lost)
 
 
-def read_frames(path: str, places: Sequence[Place]) -> Iterator[tuple[Place, bytes, bytes, bytes]]:
-    """Yields (place, header, body, footer), each as long as it should be unless the file ends."""
+def read_frames(path: str, records: Sequence[StoredRecord]) -> Iterator[tuple[StoredRecord, bytes, bytes, bytes]]:
+    """Yields (record, header, body, footer), each as long as it should be unless the file ends."""
     with open_file(path) as opened:
-        for place in places:
-            yield place, opened.read(12), opened.read(place.length), opened.read(4)
+        for record in records:
+            yield record, opened.read(12), opened.read(record.length), opened.read(4)
 
 
 def name_lost(lost: Sequence[LostRecord]) -> str:
@@ -222,7 +222,7 @@ def _check_mended(file: ShardFile) -> None:
 
 
 def _damage_error(folder: str, info: RecordsInfo, file: ShardFile) -> ValueError:
-    lost = find_damage(file, shard_crc32c(info, file), read_places(folder, file))
+    lost = find_damage(file, info.stored_crc32c(file), stored_records(folder, file))
     count = f"{len(lost)} of {file.length} records damaged: " if lost else ""
     return ValueError(
         f"{file.path}: {count}{name_lost(lost)}. `python -m records verify {folder}` looks for more. {ANEW}; "

@@ -144,6 +144,10 @@ class RecordsInfo:
                 files.append(ShardFile(shard, join(folder, shard.name), length, num_bytes))
         return files
 
+    def stored_crc32c(self, file: ShardFile) -> str:
+        """Returns the CRC32C of a shard's file as it was written, eight hex digits."""
+        return self.splits[file.shard.split].shard_crc32c[file.shard.index]
+
     def to_json(self) -> str:
         """Returns the text of info.json."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -94,11 +94,14 @@ def train_batches(
       overlap) [batch, height, width], "source_id" and "group" string [batch].
 
     Raises:
-      ValueError: there are fewer examples than a batch, or images of several sizes and no crops.
+      ValueError: there are fewer examples than a batch; images of several sizes and no crops; or crops, and no masks.
     """
-    _check_sizes(info, config)
+    check_sizes(info, config)
+    if config.crop is not None and not info.labeled:
+        raise ValueError("input.crop: expected records with masks, by which crops are cut, found unlabelled ones")
     steps = steps_per_epoch(files, batch_size, share.count)
     files, part = divide(files, share)
+    assert weights is None or len(weights) == sum(file.length for file in files), "weights of other files"
     shuffled, read_ahead = buffer_sizes(files, config.shuffle_mib)
     read = serialized_records(files) if cache is None else record_indices(files)
     order = epoch_order(files, read, seed, shuffled, weights)
@@ -118,6 +121,15 @@ def train_batches(
             lambda _, indices: cache.lookup(indices), _threads(config), deterministic=True
         )
     return batches.prefetch(config.prefetch).with_options(_options(config))
+
+
+def check_sizes(info: RecordsInfo, config: InputConfig) -> None:
+    """Raises ValueError unless examples, or crops of them, have one size."""
+    if info.height is None and config.crop is None:
+        raise ValueError(
+            "expected images of one size, found several (the records keep native sizes); cut squares out of them with "
+            "--input.crop 256, or preprocess with --size"
+        )
 
 
 def steps_per_epoch(files: Sequence[ShardFile], batch_size: int, workers: int = 1) -> int:
@@ -170,7 +182,7 @@ def eval_batches(
             "input.data_service: expected none for evaluation, which reads every example exactly once; a data service "
             f"does not promise that, found {config.data_service}; leave it out"
         )
-    _check_sizes(info, config)
+    check_sizes(info, config)
     padding = _count_padding(example_counts(files, share.count), info, batch_size, config.crop, share)
     files, part = divide(files, share)
     serialized = tf.data.TFRecordDataset([file.path for file in files]).shard(part.count, part.index)
@@ -244,14 +256,6 @@ def _parse(serialized: tf.Tensor, info: RecordsInfo, window=None) -> Example:
         raw=info.coding == "raw",
         window=window,
     )
-
-
-def _check_sizes(info: RecordsInfo, config: InputConfig) -> None:
-    if info.height is None and config.crop is None:
-        raise ValueError(
-            "expected images of one size, found several (the records keep native sizes); cut squares out of them with "
-            "--input.crop 256, or preprocess with --size"
-        )
 
 
 def _threads(config: InputConfig) -> int:

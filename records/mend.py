@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from records.checked import CheckedShards, shard_crc32c
-from records.damage import ANEW, LostRecord, Place, find_damage, name_lost, read_frames, read_places
+from records.checked import CheckedShards
+from records.damage import ANEW, LostRecord, StoredRecord, find_damage, name_lost, read_frames, stored_records
 from records.info import RecordsInfo
 from records.shards import ShardFile, frame
 
@@ -52,11 +52,11 @@ def mend(
             if checked.is_whole(file, count):
                 mended.append(file)
                 continue
-            places = read_places(folder, file)
-            lost = find_damage(file, shard_crc32c(info, file), places)
+            records = stored_records(folder, file)
+            lost = find_damage(file, info.stored_crc32c(file), records)
             damaged.append(DamagedShard(file, lost))
             if len(lost) < file.length:
-                mended.append(_write_good(file, places, lost, Path(out)))
+                mended.append(_write_good(file, records, lost, Path(out)))
     finally:
         checked.save()
     for split in dict.fromkeys(file.shard.split for file in files):
@@ -78,7 +78,7 @@ def describe_lost(damaged: Sequence[DamagedShard]) -> list[str]:
     return lines
 
 
-def _write_good(file: ShardFile, places: Sequence[Place], lost: Sequence[LostRecord], out: Path) -> ShardFile:
+def _write_good(file: ShardFile, records: Sequence[StoredRecord], lost: Sequence[LostRecord], out: Path) -> ShardFile:
     """Writes the records that are not lost, newly framed; returns the file."""
     out.mkdir(parents=True, exist_ok=True)
     path, positions = out / file.shard.name, tuple(record.position for record in lost)
@@ -87,7 +87,7 @@ def _write_good(file: ShardFile, places: Sequence[Place], lost: Sequence[LostRec
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as opened:
-            for position, (_, _, body, _) in enumerate(read_frames(file.path, places)):
+            for position, (_, _, body, _) in enumerate(read_frames(file.path, records)):
                 if position not in left_out:
                     opened.write(frame(body))
             num_bytes = opened.tell()

@@ -180,8 +180,8 @@ def balanced_weights(presence: np.ndarray, power: float) -> np.ndarray:
     weights = np.zeros(examples)
     for kind in (*presence.T, ~presence.any(1)):
         if count := int(kind.sum()):
-            # Python's power: NumPy's may differ in the last bit between processors, and the order must not.
-            np.maximum(weights, (examples / count) ** power, out=weights, where=kind)
+            # Rounded: the last bit of a power may differ between processors, and the order must not.
+            np.maximum(weights, round((examples / count) ** power, 9), out=weights, where=kind)
     return weights
 
 

@@ -74,7 +74,10 @@ def _portions(files: Sequence[ShardFile], count: int) -> list[list[ShardFile]]:
 
 
 def buffer_sizes(files: Sequence[ShardFile], shuffle_mib: int) -> tuple[int, int]:
-    """Returns (records that are shuffled at a time, records that are read ahead of the decoders) under a budget."""
+    """Returns (records that are shuffled at a time, records that are read ahead of the decoders) under a budget.
+
+    The budget is that of records of average size.
+    """
     examples = sum(file.length for file in files)
     affordable = shuffle_mib * 2**20 * examples / sum(file.num_bytes for file in files)
     shuffled = max(1, min(examples, int(_SHUFFLED * affordable)))
@@ -112,9 +115,9 @@ def epoch_order(
     starts = _starts(files)
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of this function's graph alone: the order must not depend on the program's global seed.
+        # Of the graph that a dataset makes of this function: the program's own seed neither counts nor changes.
         tf.random.set_seed(1)
-        numbers = tf.random.experimental.stateless_shuffle(tf.range(len(files)), seed=[seed, epoch])
+        numbers = tf.random.experimental.stateless_shuffle(tf.range(len(files)), seed=[seed, epoch], alg="philox")
         read_copies = read
         if weights is not None:
             copies = draw_copies(weights, seed, epoch)

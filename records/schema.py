@@ -262,7 +262,7 @@ def parse(
     texts = ["image/encoded", "image/source_id", "image/group"] + ["image/segmentation/class/encoded"] * labeled
     mixed = window is not None and dtype == "uint8" and not raw  # PNG and JPEG may lie side by side
     texts += ["image/format"] * mixed
-    numbers = ["image/height", "image/width"] * raw
+    numbers = ["image/height", "image/width"] * (raw or window is not None)
     wanted = {key: tf.io.FixedLenFeature([], tf.string) for key in texts}
     wanted |= {key: tf.io.FixedLenFeature([], tf.int64) for key in numbers}
     features = tf.io.parse_single_example(serialized, wanted)
@@ -272,6 +272,10 @@ def parse(
         mask_dtype = tf.uint16 if overlapping else tf.uint8
         mask = tf.io.decode_png(features["image/segmentation/class/encoded"], channels=1, dtype=mask_dtype)
         mask = tf.squeeze(mask, -1)
+        if window is not None:
+            # Whole images fail by themselves when they are batched with masks of another size; windows would not.
+            said = tf.stack([features["image/height"], features["image/width"]])
+            tf.debugging.assert_equal(tf.shape(mask, tf.int64), said, "mask and image differ in size")
         part = window and window(mask)
         example["mask"] = mask if part is None else cut_window(mask, part)
 

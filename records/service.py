@@ -94,7 +94,7 @@ def distribute_parts(
 
     def part_records(number):
         epoch, part = number // num_parts, number % num_parts
-        shards = tf.random.experimental.stateless_shuffle(tf.range(len(files)), seed=[seed, epoch])
+        shards = tf.random.experimental.stateless_shuffle(tf.range(len(files)), seed=[seed, epoch], alg="philox")
         shards = tf.data.Dataset.from_tensor_slices(shards[borders[part] : borders[part + 1]])
         records = shards.interleave(read, _PART_SHARDS, block_length=1, num_parallel_calls=tf.data.AUTOTUNE)
         # Emptied at the end of every part: a buffer over the endless stream would keep some examples for epochs.

@@ -11,7 +11,7 @@ offset of every record, from which a single record can be read later.
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -78,6 +78,16 @@ def frame(record: bytes) -> bytes:
     """Returns the record in its TFRecord frame."""
     length = struct.pack("<Q", len(record))
     return b"".join((length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record))))
+
+
+def file_crc32c(path: str, report: Callable[[int], None] = lambda num_bytes: None) -> str:
+    """Returns the CRC32C of a whole file, eight hex digits; `report` is told how many bytes were added, each MiB."""
+    crc = 0
+    with open_file(path) as file:
+        while block := file.read(2**20):
+            crc = google_crc32c.extend(crc, block)
+            report(len(block))
+    return f"{crc:08x}"
 
 
 def read_shard(path: str) -> Iterator[bytes]:

@@ -1,18 +1,15 @@
 """Verification: does a records folder hold what its info.json says, to the last byte?"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
 
 from imaging.codec import decode_mask
-from records.files import open_file
 from records.info import RecordsInfo, SplitInfo
 from records.mixing import has_presence, read_presence
 from records.schema import IGNORE, IGNORE_BIT, Record, count_classes, decode, decode_pixels
-from records.shards import ShardFile, read_shard
-
-_BLOCK = 2**20
+from records.shards import ShardFile, file_crc32c, read_shard
 
 
 def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Iterator[str]:
@@ -24,7 +21,7 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
 
     Args:
       folder: of the records.
-      info: as `read_info` returns it.
+      info: as `read_info` returns it, with or without the check of lengths.
       report: is told how many records are done.
     """
     keys: dict[str, str] = {}
@@ -32,63 +29,65 @@ def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Ite
     for split, split_info in info.splits.items():
         if not split_info.num_examples:
             continue
-        pixels, examples = np.zeros(len(info.classes), np.int64), np.zeros(len(info.classes), np.int64)
-        ignored = 0
-        objects = [0] * len(split_info.object_counts)
+        tally = _Tally(np.zeros((2, len(info.classes)), np.int64), [0] * len(split_info.object_counts))
         faults = 0
-        for number, file in enumerate(info.shard_files(folder, [split])):
-            path = file.path
-            presence: dict[int, np.ndarray] = {}
-            if fault := _check_file(path, split_info.shard_crc32c[number]):
+        for file in info.shard_files(folder, [split]):
+            for fault in _verify_shard(folder, info, file, tally, keys, report):
                 faults += 1
                 yield fault
-            count = 0
-            try:
-                for count, serialized in enumerate(read_shard(path), 1):
-                    where = f"{path}: record {count - 1}"
-                    try:
-                        record = decode(serialized)
-                        counts, unknown = _check_record(record, info)
-                    except ValueError as error:
-                        faults += 1
-                        yield f"{where}: {error}"
-                        continue
-                    presence[count - 1] = counts > 0
-                    pixels += counts
-                    examples += counts > 0
-                    ignored += unknown
-                    if record.objects is not None:
-                        objects[min(record.objects.bit_length(), len(objects) - 1)] += 1
-                    if record.source_id in keys:
-                        yield f"{where}: the key {record.source_id!r} is also that of {keys[record.source_id]}"
-                    keys[record.source_id] = where
-                    report(done + count)
-            except ValueError as error:
-                faults += 1
-                yield str(error)
-            if count != split_info.shard_lengths[number]:
-                faults += 1
-                yield f"{path}: expected {split_info.shard_lengths[number]} records, found {count}"
-            if not fault:
-                yield from _check_presence(folder, info, file, presence)
-            done += split_info.shard_lengths[number]
+            done += file.length
             report(done)
         if not faults:
-            found = {
-                "class_pixels": pixels.tolist(),
-                "ignored_pixels": ignored,
-                "class_examples": examples.tolist(),
-                "object_counts": objects,
-            }
-            yield from _check_totals(split, split_info, found)
+            yield from _check_totals(split, split_info, tally)
 
 
-def _check_file(path: str, expected: str) -> str | None:
-    crc = 0
-    with open_file(path) as file:
-        while block := file.read(_BLOCK):
-            crc = google_crc32c.extend(crc, block)
-    return None if f"{crc:08x}" == expected else f"{path}: expected CRC32C {expected}, found {crc:08x}"
+@dataclass
+class _Tally:
+    """What the records of a split hold: [pixels, examples] of each class, bins of object counts, ignored pixels."""
+
+    classes: np.ndarray
+    objects: list[int]
+    ignored: int = 0
+
+
+def _verify_shard(
+    folder: str,
+    info: RecordsInfo,
+    file: ShardFile,
+    tally: _Tally,
+    keys: dict[str, str],
+    report: Callable[[int], None],
+) -> Iterator[str]:
+    """Yields the faults of a shard; adds what its records hold to the tally, and their keys to all keys."""
+    crc, expected = file_crc32c(file.path), info.stored_crc32c(file)
+    if crc != expected:
+        yield f"{file.path}: expected CRC32C {expected}, found {crc}"
+    held: dict[int, np.ndarray] = {}
+    count = 0
+    try:
+        for count, serialized in enumerate(read_shard(file.path), 1):
+            where = f"{file.path}: record {count - 1}"
+            try:
+                record = decode(serialized)
+                pixels, ignored = _check_record(record, info)
+            except ValueError as error:
+                yield f"{where}: {error}"
+                continue
+            held[count - 1] = pixels > 0
+            tally.classes += pixels, pixels > 0
+            tally.ignored += ignored
+            if record.objects is not None:
+                tally.objects[min(record.objects.bit_length(), len(tally.objects) - 1)] += 1
+            if record.source_id in keys:
+                yield f"{where}: the key {record.source_id!r} is also that of {keys[record.source_id]}"
+            keys[record.source_id] = where
+            report(len(keys))
+    except ValueError as error:
+        yield str(error)
+    if count != file.length:
+        yield f"{file.path}: expected {file.length} records, found {count}"
+    if crc == expected:
+        yield from _check_presence(folder, info, file, held)
 
 
 def _check_record(record: Record, info: RecordsInfo) -> tuple[np.ndarray, int]:
@@ -153,7 +152,13 @@ def _check_labels(mask: np.ndarray, info: RecordsInfo) -> None:
         raise ValueError(f"its mask holds {strange}; the classes are 0 to {last}, {IGNORE} = ignore")
 
 
-def _check_totals(split: str, expected: SplitInfo, found: dict[str, int | list[int]]) -> Iterator[str]:
+def _check_totals(split: str, expected: SplitInfo, tally: _Tally) -> Iterator[str]:
+    found = {
+        "class_pixels": tally.classes[0].tolist(),
+        "ignored_pixels": tally.ignored,
+        "class_examples": tally.classes[1].tolist(),
+        "object_counts": tally.objects,
+    }
     for name, value in found.items():
         if value != getattr(expected, name):
             yield f"split {split}: expected {name} {getattr(expected, name)}, found {value}"

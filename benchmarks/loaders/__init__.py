@@ -40,5 +40,5 @@ def why_missing(name: str) -> str | None:
         try:
             importlib.import_module(package)
         except Exception as error:  # a half-installed package raises anything
-            return f"{package} cannot be imported: {error}"
+            return f"{package} cannot be imported ({error})"
     return None

@@ -1,7 +1,9 @@
 """Speed, CPU and memory of a loader in steady state, watched from outside its process."""
 
+import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +15,7 @@ from benchmarks.loaders import Loader
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_EVERY = 0.5  # seconds
+_GOODBYE = 15  # seconds
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,18 @@ def measure_loader(load: Loader, folder: str, batch_size: int, cores: int, warm_
         raise ValueError(f"{load.__name__}: the loader stopped before its time") from error
     finally:
         ours.close()
-        process.join()
+        process.join(_GOODBYE)
+        if process.is_alive():  # threads and worker processes of some loaders outlive their iterator
+            _kill(process.pid)
+            process.join()
     return Speed(images / elapsed, 1000 * cpu / images, peak)
 
 
 def _run(
     connection: Connection, load: Loader, folder: str, batch_size: int, cores: int, warm_up: float, seconds: float
 ) -> None:
-    """Sends once when warm, and (images, seconds) at the end; then stays until the other side has looked."""
+    """Sends once when warm, and (images, seconds) at the end; stays until the other side has looked."""
+    logging.disable(logging.WARNING)  # what libraries tell of themselves would break our tables
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     batches = load(folder, batch_size, cores)
     _consume(batches, warm_up)
@@ -71,12 +78,8 @@ def _run(
     connection.send(_consume(batches, seconds))
     with suppress(EOFError, ConnectionResetError):
         connection.recv()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain when they are stopped in the middle
     batches.close()
-    # Threads and worker processes of some loaders outlive their iterator.
-    for pid in list(_descendants(os.getpid()))[1:]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, 9)
-    os._exit(0)
 
 
 def _consume(batches, seconds: float) -> tuple[int, float]:
@@ -102,6 +105,12 @@ def _descendants(pid: int) -> Iterator[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 yield from _descendants(int(child))
+
+
+def _kill(pid: int | None) -> None:
+    for descendant in list(_descendants(pid)) if pid else []:
+        with suppress(ProcessLookupError):
+            os.kill(descendant, signal.SIGKILL)
 
 
 def _cpu_seconds(pid: int) -> float:

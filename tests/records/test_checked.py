@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-import records.checked
+import records.shards
 from records.checked import CheckedShards
 from records.damage import ShardCheck, explain_damage
 from records.info import read_info
@@ -30,13 +30,13 @@ def own(nuclei_records, tmp_path):
 def opened(monkeypatch):
     """Names of the shards that were opened to be checked, in order."""
     names = []
-    true = records.checked.open_file
+    true = records.shards.open_file
 
     def open_file(path):
         names.append(Path(path).name)
         return true(path)
 
-    monkeypatch.setattr(records.checked, "open_file", open_file)
+    monkeypatch.setattr(records.shards, "open_file", open_file)
     return names
 
 
@@ -202,7 +202,7 @@ def test_nothing_is_raised_while_nothing_is_found_and_leaving_ends_the_reading(o
             go_on.wait(5)
             return b"endless"
 
-    monkeypatch.setattr(records.checked, "open_file", lambda path: Slow())
+    monkeypatch.setattr(records.shards, "open_file", lambda path: Slow())
     with ShardCheck(str(folder), info, files) as shard_check:
         assert reading.wait(5)
         shard_check.raise_if_damaged()
@@ -218,7 +218,7 @@ def test_storage_that_fails_is_told_by_the_thread_that_trains(own, monkeypatch):
     def fail(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(records.checked, "open_file", fail)
+    monkeypatch.setattr(records.shards, "open_file", fail)
     with pytest.raises(ValueError, match=f"{files[0].path}: cannot be read .*Input/output error"):
         check(folder, info, files)
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from imaging.codec import encode_png
 from imaging.tiling import tile_windows
+from records.config import InputConfig
 from records.crop import choose_window, pad, tiles
+from records.input_pipeline import train_batches
 from records.schema import IGNORE, IGNORE_BIT, class_areas, encode, parse
 
 
@@ -207,3 +209,18 @@ def test_a_crop_of_a_record_is_the_crop_of_its_pixels(make_record, image_format)
         np.testing.assert_array_equal(example["mask"][:6], whole["mask"][:, x : x + 8])
         assert (example["mask"][6:] == IGNORE).all()
     assert len(starts) > 1
+
+
+@pytest.mark.parametrize("coding", ["png", "jpeg", "raw"])
+def test_a_mask_smaller_than_its_image_is_refused_in_crops_too(tmp_path, make_record, write_records, coding):
+    small = encode_png(np.zeros((4, 7), np.uint8))
+    info = write_records(tmp_path, {"train": [[make_record("a0", coding, mask=small)]]})
+    files = info.shard_files(str(tmp_path), ["train"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mask and image differ in size"):
+        next(iter(train_batches(files, info, 1, 0, InputConfig(crop=4))))
+
+
+def test_crops_of_unlabelled_records_are_refused(tmp_path, make_record, write_records):
+    info = write_records(tmp_path, {"train": [[make_record("a0", mask=None, instances=None)]]})
+    with pytest.raises(ValueError, match="input.crop: expected records with masks"):
+        train_batches(info.shard_files(str(tmp_path), ["train"]), info, 1, 0, InputConfig(crop=4))

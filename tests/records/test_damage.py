@@ -9,8 +9,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from records.checked import shard_crc32c
-from records.damage import LostRecord, find_damage, read_places
+from records.damage import LostRecord, find_damage, stored_records
 from records.info import read_info
 from records.mend import DamagedShard, describe_lost, mend
 from records.schema import encode
@@ -48,7 +47,7 @@ def first_file(folder, info):
 
 def damage(folder, info):
     file = first_file(folder, info)
-    return find_damage(file, shard_crc32c(info, file), read_places(str(folder), file))
+    return find_damage(file, info.stored_crc32c(file), stored_records(str(folder), file))
 
 
 def mended(folder, info, out, splits=("train", "val")):
@@ -351,4 +350,4 @@ def test_without_sound_offsets_damage_is_refused_and_the_table_named(made, tmp_p
 def test_the_offsets_that_preprocess_writes_are_those_of_the_shards(nuclei_records):
     info = read_info(str(nuclei_records))
     for file in info.shard_files(str(nuclei_records), ["train", "val", "test"]):
-        assert find_damage(file, shard_crc32c(info, file), read_places(str(nuclei_records), file)) == ()
+        assert find_damage(file, info.stored_crc32c(file), stored_records(str(nuclei_records), file)) == ()
