@@ -30,7 +30,7 @@ def main() -> None:
     from training.run_folder import RunFolder
 
     tell = cli.console.print
-    info = read_info(paths["records"], check_shards=not config.input.skip_damaged)
+    info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy, reason = choose_strategy(config.virtual_replicas)

@@ -71,6 +71,11 @@ def evaluate(
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             report(len(keys))
+    if len(keys) != total:
+        raise ValueError(
+            f"{records}: expected {total} examples in split {config.split}, found {len(keys)}; "
+            "`python -m records verify` names what is wrong"
+        )
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
     if info.labeled:
         every = Counts(*map(np.concatenate, zip(*counts, strict=True)))

@@ -76,7 +76,7 @@ def load_run(run: RunFolder) -> TrainedModel:
             model=loaded,
             multiple=2 ** settings["depth"],
             window=settings["window"] and tuple(settings["window"]),
-            crop=config["train"]["input"].get("crop"),
+            crop=config["train"]["input"]["crop"],
             **{name: records[name] for name in known},
         )
     except KeyError as error:

@@ -5,20 +5,6 @@ from dataclasses import dataclass
 
 _ADDRESS = re.compile(r"[^\s:/]+:\d{1,5}")
 
-HARMLESS = frozenset(
-    f"input.{name}"
-    for name in (
-        "autotune_mib",
-        "cache_mib",
-        "cache_file_mib",
-        "data_service",
-        "prefetch",
-        "skip_damaged",
-        "threads",
-    )
-)
-"""Settings that a run may change when it goes on: how records are read, and what to do about damage."""
-
 
 @dataclass(frozen=True)
 class InputConfig:

@@ -68,6 +68,11 @@ class ShardCheck:
         self._left.set()
         self._thread.join(timeout=10)  # storage that hangs must not hang the run's end
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every shard is checked, or one was found damaged."""
+        return not self._thread.is_alive()
+
     def raise_if_damaged(self) -> None:
         """Raises what was found until now.
 

@@ -41,14 +41,8 @@ def read_presence(folder: str, info: RecordsInfo, files: Sequence[ShardFile]) ->
     Raises:
       ValueError: the records are unlabelled, or offsets.parquet does not say it, or is damaged.
     """
+    _check_presence(folder, info)
     path = join(folder, OFFSETS_FILE)
-    if not info.labeled:
-        raise ValueError(f"{folder}: expected labelled records, found some without masks; nothing is known of classes")
-    if not has_presence(folder):
-        raise ValueError(
-            f"{path}: expected the column {_CLASSES!r}, which --input.foreground_share and --input.class_balance need, "
-            f"found none; {_ANEW}"
-        )
     lengths = [file.length + len(file.lost) for file in files]
     starts = np.cumsum([0, *lengths])
     presence = np.zeros((starts[-1], len(info.classes)), bool)
@@ -64,6 +58,17 @@ def read_presence(folder: str, info: RecordsInfo, files: Sequence[ShardFile]) ->
         raise ValueError(f"{path}: expected {told.size} records in {len(files)} shards, found {told.sum()}; {_ANEW}")
     lost = [start + position for start, file in zip(starts[:-1], files, strict=True) for position in file.lost]
     return np.delete(presence, lost, axis=0)
+
+
+def _check_presence(folder: str, info: RecordsInfo) -> None:
+    path = join(folder, OFFSETS_FILE)
+    if not info.labeled:
+        raise ValueError(f"{folder}: expected labelled records, found some without masks; nothing is known of classes")
+    if not has_presence(folder):
+        raise ValueError(
+            f"{path}: expected the column {_CLASSES!r}, which --input.foreground_share and --input.class_balance need, "
+            f"found none; {_ANEW}"
+        )
 
 
 def _presence_batches(path: str, names: list[str]) -> Iterator[tuple[np.ndarray, ...]]:
@@ -93,6 +98,12 @@ def _told_damage(path: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); {_ANEW}") from error
+
+
+def check_weights(folder: str, info: RecordsInfo, config: InputConfig) -> None:
+    """Raises ValueError if examples are to be weighted and it is not known which classes they hold."""
+    if config.foreground_share is not None or config.class_balance is not None:
+        _check_presence(folder, info)
 
 
 def example_weights(

@@ -6,6 +6,20 @@ from typing import Literal
 from model.config import AugmentConfig, ModelConfig, Precision
 from records.config import InputConfig
 
+MAY_CHANGE = frozenset(
+    f"input.{name}"
+    for name in (
+        "autotune_mib",
+        "cache_mib",
+        "cache_file_mib",
+        "data_service",
+        "prefetch",
+        "skip_damaged",
+        "threads",
+    )
+)
+"""Settings that may be others when a run goes on: how records are read, and what to do about damage."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:

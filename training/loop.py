@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,10 +15,10 @@ from tensorflow import keras
 
 from model.labels import Labels
 from model.unet import build_unet
-from records.config import HARMLESS
 from records.info import RecordsInfo
-from records.input_pipeline import steps_per_epoch, training_splits
-from training.config import TrainConfig
+from records.input_pipeline import check_sizes, steps_per_epoch, training_splits
+from records.mixing import check_weights
+from training.config import MAY_CHANGE, TrainConfig
 from training.devices import check_batch_size
 from training.plots import plot_history
 from training.run_folder import RunFolder, describe_records, read_config, write_config, write_text
@@ -58,22 +59,25 @@ def train(
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
     splits, validation_split = training_splits(info, config.input.fold)
-    steps_per_epoch(info.shard_files(records, splits), config.global_batch_size)
+    training = info.shard_files(records, splits)
+    steps_per_epoch(training, config.global_batch_size)
     check_image_size(info, config)
     info.shards(validation_split)
+    check_weights(records, info, config.input)
     _claim(run, config, info)
-    made = _make(run, config, info, strategy)
-    if restored := _restore(made.checkpoint, made.manager, tell):
-        tell(f"going on from epoch {made.state.epoch + 1}, step {made.state.step} ({restored})")
-    if made.state.finished:
+    trainer = _build(run, config, info, strategy)
+    if restored := _restore(trainer.checkpoint, trainer.manager, tell):
+        tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
+    if trainer.state.finished:
+        shutil.rmtree(run.cache, ignore_errors=True)  # left if it was killed at its very end
         tell("this run has finished; a longer one needs another RUN folder")
-        return made.state
+        return trainer.state
     with open_input(records, info, run, config, progress, tell) as data:
-        _run_epochs(made, data, run, config, strategy, progress, tell)
-    return made.state
+        _run_epochs(trainer, data, run, config, strategy, progress, tell)
+    return trainer.state
 
 
-class _Made(NamedTuple):
+class _Trainer(NamedTuple):
     """What a run trains, and what saves it."""
 
     model: keras.Model
@@ -83,7 +87,7 @@ class _Made(NamedTuple):
     manager: tf.train.CheckpointManager
 
 
-def _make(run: RunFolder, config: TrainConfig, info: RecordsInfo, strategy: tf.distribute.Strategy) -> _Made:
+def _build(run: RunFolder, config: TrainConfig, info: RecordsInfo, strategy: tf.distribute.Strategy) -> _Trainer:
     labels = Labels(len(info.classes), info.overlapping)
     window = info.stored_window(config.model.window)
     with strategy.scope():
@@ -95,18 +99,25 @@ def _make(run: RunFolder, config: TrainConfig, info: RecordsInfo, strategy: tf.d
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
     manager = tf.train.CheckpointManager(checkpoint, str(run.checkpoints), max_to_keep=2)
-    return _Made(model, compiled, state, checkpoint, manager)
+    return _Trainer(model, compiled, state, checkpoint, manager)
 
 
 def _run_epochs(
-    made: _Made, data: RunInput, run: RunFolder, config: TrainConfig, strategy, progress: Progress, tell
+    trainer: _Trainer, data: RunInput, run: RunFolder, config: TrainConfig, strategy, progress: Progress, tell
 ) -> None:
     """Trains, from where the state stands, until the run has finished."""
-    model, compiled, state, _, manager = made
+    model, compiled, state, _, manager = trainer
     steps = data.steps
     parameters = sum(variable.shape.num_elements() for variable in model.trainable_variables)
     tell(f"{'model':<10} {parameters:,} parameters, {steps} steps of {config.global_batch_size} an epoch")
-    batches = iter(distribute(strategy, data.training_batches(state.epoch, state.step)))
+    if state.epoch + state.step and data.num_lost != state.num_lost:
+        tell(
+            f"damaged records left out: {data.num_lost}, {state.num_lost} before; "
+            "from here on the order of examples is another"
+        )
+    state.num_lost = data.num_lost
+    # Without damaged records an epoch may have become shorter than what is done of it.
+    batches = iter(distribute(strategy, data.training_batches(state.epoch, min(state.step, steps))))
     validation = distribute(strategy, data.validation_batches())
     writer = tf.summary.create_file_writer(str(run.tensorboard))
     with writer.as_default():
@@ -114,7 +125,7 @@ def _run_epochs(
             label = f"epoch {state.epoch + 1}/{config.epochs}"
             with progress(label, steps * config.global_batch_size) as report:
                 _train_epoch(batches, compiled, config, state, data, manager, report)
-            data.raise_if_damaged(wait=True)  # before anything of the epoch is kept
+            data.finish_check(tell)  # before anything of the epoch is kept
             row = _finish_epoch(validation, compiled, config, state, steps)
             for name, value in row.items():
                 tf.summary.scalar(f"epoch/{name}", value, step=state.epoch + 1)
@@ -132,13 +143,9 @@ def _run_epochs(
 
 def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
     """Raises ValueError unless the network can halve the images, or crops of them, as often as it wants to."""
+    check_sizes(info, config.input)
     multiple = 2**config.model.depth
     height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
-    if height is None:
-        raise ValueError(
-            "expected images of one size, found several (the records keep native sizes); cut squares out of them with "
-            "--input.crop 256, or preprocess with --size"
-        )
     if height % multiple or width % multiple:
         advised = -(-max(height, width) // multiple) * multiple
         remedy = f"choose --input.crop {advised}" if config.input.crop else f"preprocess with --size {advised}"
@@ -199,7 +206,7 @@ def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     for name, value in wanted.items():
         if isinstance(value, dict):
             changes += _differences(found.get(name, {}), value, f"{prefix}{name}.")
-        elif found.get(name) != value and f"{prefix}{name}" not in HARMLESS:
+        elif found.get(name) != value and f"{prefix}{name}" not in MAY_CHANGE:
             changes.append(f"{prefix}{name}: {found.get(name)} there, {value} here")
     return changes
 
@@ -225,7 +232,8 @@ def _train_epoch(
         pending = (step, loss, rate)
         state.step += 1
         last = state.step == steps
-        save = time.monotonic() - saved >= 60 * config.checkpoint_minutes and not last
+        # Not before the check of the shards is done: what was learnt of damaged ones must not be kept.
+        save = time.monotonic() - saved >= 60 * config.checkpoint_minutes and not last and data.is_checked
         if save or last:
             _count_loss(state, *pending)
             pending = None
@@ -256,7 +264,7 @@ def _finish_epoch(validation, compiled: Steps, config: TrainConfig, state: Train
     row = {
         "epoch": state.epoch + 1,
         "learning_rate": rate,
-        "loss": state.loss_sum / steps,
+        "loss": state.loss_sum / state.step,
         **{name: float(value) for name, value in compiled.overlap.result().items()},
     }
     compiled.overlap.reset_state()
@@ -266,7 +274,7 @@ def _finish_epoch(validation, compiled: Steps, config: TrainConfig, state: Train
         loss, weight = loss + float(batch_loss), weight + float(batch_weight)
     row["val_loss"] = loss / weight
     row |= {f"val_{name}": float(value) for name, value in compiled.overlap.result().items()}
-    row["images_per_second"] = steps * config.global_batch_size / state.epoch_seconds
+    row["images_per_second"] = state.step * config.global_batch_size / state.epoch_seconds
     row["input_wait"] = state.epoch_wait / state.epoch_seconds
     state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
     return row

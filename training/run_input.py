@@ -1,9 +1,11 @@
 """The records of a run as its loop sees them: checked, without damaged ones, weighted, cached, in batches."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -74,19 +76,30 @@ class RunInput:
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
 
     def validation_batches(self) -> tf.data.Dataset:
-        """Returns every validation example once, see `eval_batches`.
+        """Returns every validation example once, see `eval_batches`, without strings.
 
         Where crops are set they come in tiles, and Dice per image is that per tile.
         """
         local = replace(self.config.input, data_service=None)
-        return eval_batches(self.validation, self.info, self.config.global_batch_size, local)
+        batches = eval_batches(self.validation, self.info, self.config.global_batch_size, local)
+        return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
 
-    def raise_if_damaged(self, wait: bool = False) -> None:
-        """Raises ValueError if the check in the background has found damage; `wait`: until it is done."""
-        if self.check is not None and wait:
-            self.check.finish()
-        elif self.check is not None:
+    @property
+    def is_checked(self) -> bool:
+        """Whether no damage can be found any more."""
+        return self.check is None or self.check.is_done
+
+    def raise_if_damaged(self) -> None:
+        """Raises ValueError if the check in the background has found damage."""
+        if self.check is not None:
             self.check.raise_if_damaged()
+
+    def finish_check(self, tell: Tell) -> None:
+        """Waits until the check in the background is done; raises ValueError if it has found damage."""
+        if not self.is_checked:
+            tell("checking the shards: what was learnt is kept when they are found whole")
+        if self.check is not None:
+            self.check.finish()
 
     def remarks(self, waiting: float) -> Iterator[str]:
         """Yields lines for the end of an epoch of which this share was spent waiting for input, if any are due."""
@@ -104,10 +117,12 @@ class RunInput:
         if self.cache is None and config.crop is None and config.data_service is None:
             mib = -(-decoded_bytes(self.info, examples) // 2**20)
             remedies.append(f"--input.cache_mib {mib} (memory) or --input.cache_file_mib {mib} (disk): decode once")
-        if config.data_service is None:
-            remedies.append("more cores, or --input.data_service (other machines decode)")
-        else:
+        if config.data_service is not None:
             remedies.append("more workers of the data service")
+        elif self.cache is not None or self.weights is not None:
+            remedies.append("more cores")  # a data service would decode anew each time, and takes no weights
+        else:
+            remedies.append("more cores, or --input.data_service (other machines decode)")
         return remedies
 
 
@@ -134,6 +149,11 @@ def open_input(
         check = ShardCheck(records, info, training + validation)
     with check as entered, explain_damage(records, info, training + validation):
         if config.input.data_service is not None:
+            if any(Path(file.path).parent == run.mended for file in training):
+                raise ValueError(
+                    "input.data_service: expected whole shards, found damaged ones, and other machines do not see "
+                    "those mended in RUN; leave it out, or make the records anew"
+                )
             tell(f"{'input':<10} {NOT_PROMISED}")
         weights = example_weights(records, info, training, config.input)
         cache = _open_cache(info, training, run, config, progress, tell)
@@ -172,6 +192,8 @@ def _open_cache(
     examples = sum(file.length for file in training)
     where, reason = choose_cache(info, examples, config.input, run.cache)
     tell(f"{'cache':<10} {reason}")
+    if where != "file":
+        shutil.rmtree(run.cache, ignore_errors=True)  # of an earlier start with other settings
     if where == "none":
         return None
     with progress("decode", examples) as report:

@@ -18,6 +18,7 @@ class TrainState(tf.train.experimental.PythonState):
       finished: training has ended.
       epoch_seconds, epoch_wait: time spent in the epoch under way, and of it waiting for input.
       loss_sum: of the epoch under way.
+      num_lost: damaged records that are left out.
       history: one dict per finished epoch.
     """
 
@@ -31,6 +32,7 @@ class TrainState(tf.train.experimental.PythonState):
     epoch_seconds: float = 0.0
     epoch_wait: float = 0.0
     loss_sum: float = 0.0
+    num_lost: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
     def serialize(self) -> bytes:

@@ -16,6 +16,7 @@ STATE = {
     "epoch_seconds": 1.5,
     "epoch_wait": 0.25,
     "loss_sum": 1 / 3,
+    "num_lost": 2,
     "history": [{"epoch": 1, "loss": 2 / 3}, {"epoch": 2, "loss": 1e-300}],
 }
 
