@@ -13,7 +13,7 @@ help:
 	@echo "make demo       made-up raw data -> records -> U-Net -> scores and pictures, in minutes"
 	@echo "make test       lint and tests"
 	@echo "make test-slow  the tests that train for minutes"
-	@echo "make benchmark  speed and memory of preprocess against other writers, of image codings"
+	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training"
 	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
 	@echo "make lock       requirements*.txt anew from pyproject.toml (needs uv)"
@@ -73,6 +73,8 @@ test-slow: setup-dev
 benchmark: setup
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.coding
+	$(BIN)/python -m benchmarks.input
+	$(BIN)/python -m benchmarks.training
 
 RECORDS ?= data/nuclei
 notebook: setup-dev

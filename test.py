@@ -27,7 +27,8 @@ def main() -> None:
     from training.run_folder import RunFolder
 
     run = RunFolder(Path(paths["run"]))
-    info = read_info(paths["records"])
+    # Other splits may be damaged; what is wrong with this one is found when it is read.
+    info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
     strategy, _ = choose_strategy(config.virtual_replicas)
     with strategy.scope():

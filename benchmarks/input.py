@@ -201,7 +201,7 @@ def _layouts(
     cores = config.cores or _all_cores()
     with tempfile.TemporaryDirectory() as folder:
         if raw is None:
-            raw = f"{folder}/raw"
+            raw = f"{folder}/photographs"
             write_photographs(raw, images, size, cores)
         for coding in codings:
             layouts = f"{folder}/{coding}"

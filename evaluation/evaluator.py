@@ -136,6 +136,20 @@ def _rank(table: pd.DataFrame, pictures: int) -> dict[str, str]:
     return {f"{name}-{index + 1:02d}": key for name, keys in groups.items() for index, key in enumerate(keys)}
 
 
+def _find_records(records: str, keys: list[str]) -> dict[str, tuple[str, int]]:
+    """Returns (path of the shard, byte offset in it) by key."""
+    path = join(records, OFFSETS_FILE)
+    try:
+        with open_file(path) as file:
+            table = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
+        return {key: (join(records, table["shard"][key]), int(table["offset"][key])) for key in keys}
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}), and pictures need it; the scores are written; "
+            "`python -m preprocess` with --overwrite makes the records anew"
+        ) from error
+
+
 def _draw(
     trained: TrainedModel,
     records: str,
@@ -147,12 +161,10 @@ def _draw(
 ) -> None:
     if not chosen:
         return
-    with open_file(join(records, OFFSETS_FILE)) as file:
-        offsets = pd.read_parquet(file, filters=[("key", "in", list(chosen.values()))]).set_index("key")
+    places = _find_records(records, list(chosen.values()))
     window = info.stored_window(trained.window)
     for name, key in chosen.items():
-        place = offsets.loc[key]
-        record = decode(read_record(join(records, place["shard"]), int(place["offset"])))
+        record = decode(read_record(*places[key]))
         image = decode_pixels(record, info.dtype)
         truth = None if record.mask is None else decode_mask(record.mask)
         prediction = predict_image(trained, image, threshold)

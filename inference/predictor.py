@@ -17,6 +17,8 @@ from model.labels import Labels
 from records.info import RecordsInfo, scored_classes
 from training.run_folder import RunFolder, read_config
 
+_TILES_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -182,17 +184,19 @@ def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) ->
       threshold: as in `predict_batches`.
     """
 
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        logits = trained.model(pixels[np.newaxis], training=False)
-        return trained.labels.classify(trained.labels.probabilities(logits), threshold)[0].numpy()
+    def predict(images: np.ndarray) -> np.ndarray:
+        logits = trained.model(images, training=False)
+        return trained.labels.classify(trained.labels.probabilities(logits), threshold).numpy()
 
     if trained.crop is None:
-        return predict(image)
+        return predict(image[np.newaxis])[0]
     size = trained.crop
     height, width, _ = image.shape
     windows = tile_windows(height, width, size, 0)
     inside = [(y, x, min(size, height - y), min(size, width - x)) for y, x, _, _ in windows]
-    return _put_together(inside, [predict(cut(image, window, 0)) for window in windows])
+    tiles = [cut(image, window, 0) for window in windows]
+    batches = [tiles[start : start + _TILES_AT_ONCE] for start in range(0, len(tiles), _TILES_AT_ONCE)]
+    return _put_together(inside, np.concatenate([predict(np.stack(batch)) for batch in batches]))
 
 
 def _put_together(windows: Sequence[Sequence[int]], tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -138,6 +138,16 @@ def fill_cache(
     return ExampleCache(columns, folder)
 
 
+def drop_cache(folder: Path) -> None:
+    """Deletes what earlier starts left in the folder of a cache in a file, and beside it."""
+    for old in (folder, _partial(folder)):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
 def _fill_memory(examples: tf.data.Dataset, total: int, report: Report) -> dict[str, np.ndarray | tf.Tensor]:
     specs = _pixel_specs(examples)
     try:
@@ -159,9 +169,8 @@ def _fill_memory(examples: tf.data.Dataset, total: int, report: Report) -> dict[
 
 def _fill_file(folder: Path, content: dict, examples: tf.data.Dataset, total: int, report: Report) -> None:
     """Writes one .npy file per feature into a temporary folder, which is renamed when it is whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    for old in (folder, partial):
-        shutil.rmtree(old, ignore_errors=True)
+    partial = _partial(folder)
+    drop_cache(folder)
     try:
         partial.mkdir(parents=True)
         with ExitStack() as stack:
@@ -253,7 +262,7 @@ def _as_tensor(column: np.ndarray | tf.Tensor) -> tf.Tensor:
 def _free_bytes(folder: Path) -> int:
     """Returns the free room of the folder's disk, and what lies in the folder."""
     present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = _partial(folder)
     reused = sum(path.stat().st_size for old in (folder, partial) if old.is_dir() for path in old.iterdir())
     return shutil.disk_usage(present).free + reused
 

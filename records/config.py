@@ -3,7 +3,22 @@
 import re
 from dataclasses import dataclass
 
-_ADDRESS = re.compile(r"[^\s:/]+:\d{1,5}")
+_ADDRESS = re.compile(r"[^\s:/]+:(\d{1,5})")
+
+_MIB = 2**30
+"""A pebibyte: more is a slip."""
+
+_LIMITS = {
+    "shuffle_mib": (1, _MIB),
+    "cache_mib": (0, _MIB),
+    "cache_file_mib": (0, _MIB),
+    "autotune_mib": (1, _MIB),
+    "prefetch": (0, 10_000),
+    "threads": (1, 10_000),
+    "fold": (0, 10_000),
+    "crop": (1, 2**15),
+}
+"""(lowest, highest) value of each whole number."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +54,10 @@ class InputConfig:
     """HOST:PORT of a tf.data service's dispatcher: other machines decode; order and exact resume are not promised."""
 
     def __post_init__(self):
-        for name, lowest in {
-            "shuffle_mib": 1,
-            "cache_mib": 0,
-            "cache_file_mib": 0,
-            "autotune_mib": 1,
-            "prefetch": 0,
-        }.items():
-            if getattr(self, name) < lowest:
-                raise ValueError(f"input.{name}: expected at least {lowest}, found {getattr(self, name)}")
-        for name, lowest in {"threads": 1, "fold": 0, "crop": 1}.items():
+        for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"input.{name}: expected at least {lowest}, or null, found {value}")
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"input.{name}: expected {low} to {high}, found {value}")
         for name in ("foreground_crops", "foreground_share", "class_balance"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -65,5 +71,6 @@ class InputConfig:
                 "input.data_service: expected neither input.foreground_share nor input.class_balance with it, which "
                 "need an exact order; leave one of them out"
             )
-        if self.data_service is not None and not _ADDRESS.fullmatch(self.data_service):
+        port = _ADDRESS.fullmatch(self.data_service or "")
+        if self.data_service is not None and not (port and 0 < int(port[1]) < 2**16):
             raise ValueError(f"input.data_service: expected HOST:PORT, found {self.data_service!r}")

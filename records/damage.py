@@ -118,15 +118,18 @@ def stored_records(folder: str, file: ShardFile) -> list[StoredRecord]:
     import pyarrow.parquet  # takes half a second, and only damage needs it
 
     path = join(folder, OFFSETS_FILE)
-    advice = "without it the damaged records cannot be told; `python -m preprocess` with --overwrite makes them anew"
+    advice = (
+        f"by it the records of {file.shard.name} are told apart; "
+        "`python -m preprocess` with --overwrite makes them anew"
+    )
     try:
         with open_file(path) as opened:
             columns, of_shard = ["key", "position", "offset"], [("shard", "==", file.shard.name)]
             table = pyarrow.parquet.read_table(opened, columns=columns, filters=of_shard).sort_by("position")
         keys, positions, offsets = (table[name].to_pylist() for name in columns)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        lengths = [end - start - FRAME_BYTES for start, end in itertools.pairwise([*offsets, file.num_bytes])]
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); {advice}") from error
-    lengths = [end - start - FRAME_BYTES for start, end in itertools.pairwise([*offsets, file.num_bytes])]
     if positions != list(range(file.length)) or offsets[:1] not in ([], [0]) or min(lengths, default=0) < 0:
         raise ValueError(f"{path}: expected {file.length} offsets in {file.shard.name}, found others; {advice}")
     return [StoredRecord(*record) for record in zip(keys, lengths, strict=True)]
@@ -237,8 +240,8 @@ def _damage_error(folder: str, info: RecordsInfo, file: ShardFile) -> ValueError
 
 def _another_shard_error(file: ShardFile) -> ValueError:
     return ValueError(
-        f"{file.path}: expected the shard that info.json and {OFFSETS_FILE} speak of, found another file of this name; "
-        f"put the right one back, or {ANEW}"
+        f"{file.path}: expected the shard that info.json and {OFFSETS_FILE} speak of, found another file of this name, "
+        f"or {OFFSETS_FILE} is damaged; put the right one back, or {ANEW}"
     )
 
 

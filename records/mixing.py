@@ -49,7 +49,7 @@ def read_presence(folder: str, info: RecordsInfo, files: Sequence[ShardFile]) ->
     told = np.zeros(starts[-1], bool)
     for numbers, positions, counts, values in _presence_batches(path, [file.shard.name for file in files]):
         strange = (positions < 0) | (positions >= np.take(lengths, numbers))
-        if strange.any() or (values >= len(info.classes)).any():
+        if strange.any() or (values < 0).any() or (values >= len(info.classes)).any():
             raise ValueError(f"{path}: expected the records and classes of info.json, found others; {_ANEW}")
         rows = starts[numbers] + positions
         told[rows] = True
@@ -93,10 +93,10 @@ def _presence_batches(path: str, names: list[str]) -> Iterator[tuple[np.ndarray,
 
 @contextlib.contextmanager
 def _told_damage(path: str) -> Iterator[None]:
-    """Turns Arrow's errors into one that says what to do."""
+    """Turns Arrow's errors, which are of these kinds, into one that says what to do."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); {_ANEW}") from error
 
 

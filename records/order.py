@@ -15,9 +15,6 @@ from records.mixing import draw_copies
 from records.shards import ShardFile
 
 _INTERLEAVED_SHARDS = 16
-_READ_BYTES = 2**20
-"""Read at once from each interleaved shard: as much as hides the latency of remote storage."""
-
 _SHUFFLED = 0.75
 """Of the budget for shuffling. The rest holds records already shuffled, so that decoders have work while the next epoch
 fills the buffer."""
@@ -87,7 +84,7 @@ def buffer_sizes(files: Sequence[ShardFile], shuffle_mib: int) -> tuple[int, int
 def serialized_records(files: Sequence[ShardFile]) -> Reader:
     """Returns a reader of the records' bytes, string []."""
     paths = tf.constant([file.path for file in files])
-    return lambda number: tf.data.TFRecordDataset(paths[number], buffer_size=_READ_BYTES)
+    return lambda number: tf.data.TFRecordDataset(paths[number])
 
 
 def record_indices(files: Sequence[ShardFile]) -> Reader:

@@ -13,8 +13,10 @@ come and go. What stands here follows from what the service does in TensorFlow 2
 
 import contextlib
 import dataclasses
+import queue
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,33 @@ def distribute_parts(
     # Every training machine reads a stream of its own; dividing that again would throw most of it away.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return received.prefetch(config.prefetch).with_options(options)
+
+
+def tell_of_silence(batches: Iterator, tell: Callable[[str], None], seconds: float = 60.0) -> Iterator:
+    """Yields the batches, and says each time that none has come for so long.
+
+    TensorFlow waits for a worker without a word and without end, and does not hear SIGINT meanwhile. So a thread does
+    the waiting.
+    """
+    ready: queue.Queue = queue.Queue(1)
+
+    def fetch():
+        try:
+            for batch in batches:
+                ready.put((batch, None))
+        except Exception as error:  # whatever it is, the thread that trains raises it
+            ready.put((None, error))
+
+    threading.Thread(target=fetch, name="data service", daemon=True).start()
+    while True:
+        try:
+            batch, error = ready.get(timeout=seconds)
+        except queue.Empty:
+            tell(f"no batch of the data service for {seconds:g} s; does a worker run (`python -m records worker`)?")
+            continue
+        if error is not None:
+            raise error
+        yield batch
 
 
 def check_dispatcher(address: str, timeout_s: float = 5.0) -> str:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from imaging.codec import decode_mask
+from records.damage import StoredRecord, find_damage, stored_records
+from records.files import file_size, join
 from records.info import RecordsInfo, SplitInfo
 from records.mixing import has_presence, read_presence
 from records.schema import IGNORE, IGNORE_BIT, Record, count_classes, decode, decode_pixels
-from records.shards import ShardFile, file_crc32c, read_shard
+from records.shards import OFFSETS_FILE, ShardFile, file_crc32c, read_shard
 
 
 def verify(folder: str, info: RecordsInfo, report: Callable[[int], None]) -> Iterator[str]:
@@ -63,12 +65,14 @@ def _verify_shard(
     if crc != expected:
         yield f"{file.path}: expected CRC32C {expected}, found {crc}"
     held: dict[int, np.ndarray] = {}
+    stored: list[StoredRecord] = []
     count = 0
     try:
         for count, serialized in enumerate(read_shard(file.path), 1):
             where = f"{file.path}: record {count - 1}"
             try:
                 record = decode(serialized)
+                stored.append(StoredRecord(record.source_id, len(serialized)))
                 pixels, ignored = _check_record(record, info)
             except ValueError as error:
                 yield f"{where}: {error}"
@@ -84,10 +88,42 @@ def _verify_shard(
             report(len(keys))
     except ValueError as error:
         yield str(error)
+        yield from _name_lost_behind(folder, info, file, count)
+        return
     if count != file.length:
         yield f"{file.path}: expected {file.length} records, found {count}"
     if crc == expected:
+        yield from _check_stored(folder, file, stored)
         yield from _check_presence(folder, info, file, held)
+
+
+def _name_lost_behind(folder: str, info: RecordsInfo, file: ShardFile, position: int) -> Iterator[str]:
+    """Yields a line for each record that is lost behind this one, whose frame or bytes are damaged."""
+    if file_size(join(folder, OFFSETS_FILE)) is None:
+        yield f"{file.path}: records behind that one were not read"
+        return
+    try:
+        lost = find_damage(file, info.stored_crc32c(file), stored_records(folder, file))
+    except ValueError as error:
+        yield str(error)
+        return
+    for record in lost:
+        if record.position > position:
+            yield f"{file.path}: {record}"
+
+
+def _check_stored(folder: str, file: ShardFile, found: list[StoredRecord]) -> Iterator[str]:
+    """Yields what offsets.parquet says otherwise of a whole shard's records."""
+    if file_size(join(folder, OFFSETS_FILE)) is None:
+        return
+    try:
+        said = stored_records(folder, file)
+    except ValueError as error:
+        yield str(error)
+        return
+    for position, (there, here) in enumerate(zip(said, found, strict=False)):
+        if there != here:
+            yield f"{file.path}: record {position}: {OFFSETS_FILE} says {there}, it is {here}"
 
 
 def _check_record(record: Record, info: RecordsInfo) -> tuple[np.ndarray, int]:

@@ -65,6 +65,8 @@ class TrainConfig:
         for name in ("epochs", "global_batch_size", "plateau_patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: expected 0 to {2**31 - 1}, found {self.seed}")
         if self.early_stopping is not None and self.early_stopping < 1:
             raise ValueError(f"early_stopping: expected at least 1, or null, found {self.early_stopping}")
         if self.learning_rate <= 0:

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,9 +14,11 @@ from tensorflow import keras
 
 from model.labels import Labels
 from model.unet import build_unet
+from records.cache import drop_cache
 from records.info import RecordsInfo
 from records.input_pipeline import check_sizes, steps_per_epoch, training_splits
 from records.mixing import check_weights
+from records.service import tell_of_silence
 from training.config import MAY_CHANGE, TrainConfig
 from training.devices import check_batch_size
 from training.plots import plot_history
@@ -69,7 +70,7 @@ def train(
     if restored := _restore(trainer.checkpoint, trainer.manager, tell):
         tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
     if trainer.state.finished:
-        shutil.rmtree(run.cache, ignore_errors=True)  # left if it was killed at its very end
+        drop_cache(run.cache)  # left if it was killed at its very end
         tell("this run has finished; a longer one needs another RUN folder")
         return trainer.state
     with open_input(records, info, run, config, progress, tell) as data:
@@ -118,6 +119,8 @@ def _run_epochs(
     state.num_lost = data.num_lost
     # Without damaged records an epoch may have become shorter than what is done of it.
     batches = iter(distribute(strategy, data.training_batches(state.epoch, min(state.step, steps))))
+    if config.input.data_service is not None:
+        batches = tell_of_silence(batches, tell)
     validation = distribute(strategy, data.validation_batches())
     writer = tf.summary.create_file_writer(str(run.tensorboard))
     with writer.as_default():

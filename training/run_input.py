@@ -1,7 +1,6 @@
 """The records of a run as its loop sees them: checked, without damaged ones, weighted, cached, in batches."""
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from records.cache import ExampleCache, choose_cache, decoded_bytes, fill_cache
+from records.cache import ExampleCache, choose_cache, decoded_bytes, drop_cache, fill_cache
 from records.damage import ShardCheck, explain_damage
+from records.files import file_size
 from records.info import RecordsInfo
 from records.input_pipeline import (
     decoded_examples,
@@ -95,11 +95,23 @@ class RunInput:
             self.check.raise_if_damaged()
 
     def finish_check(self, tell: Tell) -> None:
-        """Waits until the check in the background is done; raises ValueError if it has found damage."""
+        """Waits until the check in the background is done, and looks whether a file has been cut since.
+
+        TensorFlow takes a file that was cut between two records for a shorter one.
+
+        Raises:
+          ValueError: there is damage.
+        """
         if not self.is_checked:
             tell("checking the shards: what was learnt is kept when they are found whole")
         if self.check is not None:
             self.check.finish()
+        for file in (*self.training, *self.validation):
+            if (found := file_size(file.path)) != file.num_bytes:
+                raise ValueError(
+                    f"{file.path}: expected {file.num_bytes} bytes, found {found}; it has changed while this run read "
+                    "it, the same command checks the records anew"
+                )
 
     def remarks(self, waiting: float) -> Iterator[str]:
         """Yields lines for the end of an epoch of which this share was spent waiting for input, if any are due."""
@@ -193,7 +205,7 @@ def _open_cache(
     where, reason = choose_cache(info, examples, config.input, run.cache)
     tell(f"{'cache':<10} {reason}")
     if where != "file":
-        shutil.rmtree(run.cache, ignore_errors=True)  # of an earlier start with other settings
+        drop_cache(run.cache)  # of an earlier start with other settings
     if where == "none":
         return None
     with progress("decode", examples) as report:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,7 @@ from records.info import read_info
 from records.mend import DamagedShard, describe_lost, mend
 from records.schema import encode
 from records.shards import FRAME_BYTES, Shard, frame
+from records.verify import verify
 
 KEYS = ["a0", "a1", "a2", "a3"]
 
@@ -351,3 +353,37 @@ def test_the_offsets_that_preprocess_writes_are_those_of_the_shards(nuclei_recor
     info = read_info(str(nuclei_records))
     for file in info.shard_files(str(nuclei_records), ["train", "val", "test"]):
         assert find_damage(file, info.stored_crc32c(file), stored_records(str(nuclei_records), file)) == ()
+
+
+def test_verify_names_every_lost_record_of_a_shard(nuclei_records, tmp_path):
+    folder = tmp_path / "records"
+    shutil.copytree(nuclei_records, folder)
+    info = read_info(str(folder))
+    file = max(info.shard_files(str(folder), ["train"]), key=lambda file: file.length)
+    table = pd.read_parquet(folder / "offsets.parquet")
+    rows = table[table["shard"] == file.shard.name].sort_values("position")
+    data = bytearray(Path(file.path).read_bytes())
+    for position in (1, 4):
+        data[int(rows["offset"].iloc[position]) + 100] ^= 1
+    Path(file.path).write_bytes(data)
+    faults = list(verify(str(folder), info, lambda done: None))
+    assert len(faults) == 3
+    assert "expected CRC32C" in faults[0]
+    assert faults[1].startswith(f"{file.path}: record 1: its ")
+    assert faults[2].startswith(f"{file.path}: record 4 (key {rows['key'].iloc[4]!r}): its ")
+
+
+def test_verify_finds_offsets_that_are_not_the_records(nuclei_records, tmp_path):
+    folder = tmp_path / "records"
+    shutil.copytree(nuclei_records, folder)
+    info = read_info(str(folder))
+    table = pd.read_parquet(folder / "offsets.parquet")
+    table.loc[0, "key"] = "another"
+    table.to_parquet(folder / "offsets.parquet", index=False)
+    (fault,) = verify(str(folder), info, lambda done: None)
+    assert "record 0: offsets.parquet says" in fault
+    assert "another" in fault
+    table.drop(columns="offset").to_parquet(folder / "offsets.parquet", index=False)
+    faults = list(verify(str(folder), info, lambda done: None))
+    assert faults
+    assert all(f"{folder}/offsets.parquet: cannot be read" in fault for fault in faults)

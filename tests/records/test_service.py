@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,14 @@ from imaging.codec import decode_image, decode_mask
 from records.config import InputConfig
 from records.input_pipeline import eval_batches
 from records.schema import parse
-from records.service import NOT_PROMISED, check_dispatcher, distribute_parts, run_dispatcher, service_batches
+from records.service import (
+    NOT_PROMISED,
+    check_dispatcher,
+    distribute_parts,
+    run_dispatcher,
+    service_batches,
+    tell_of_silence,
+)
 
 ROOT = Path(__file__).parents[2]
 BATCH = 4
@@ -189,3 +197,34 @@ def test_training_goes_on_when_a_worker_dies_and_the_servers_end_cleanly(service
     processes[2].send_signal(signal.SIGINT)
     processes[0].send_signal(signal.SIGTERM)
     assert [processes[number].wait(timeout=20) for number in (2, 0)] == [0, 0]
+
+
+# --- silence
+
+
+def test_silence_is_told_and_batches_come_all_the_same():
+    gate, told = threading.Event(), []
+
+    def batches():
+        yield 1
+        gate.wait(20)
+        yield 2
+
+    def tell(line):
+        told.append(line)
+        gate.set()
+
+    waiting = tell_of_silence(batches(), tell, seconds=0.1)
+    assert [next(waiting), next(waiting)] == [1, 2]
+    assert "no batch of the data service for 0.1 s" in told[0]
+
+
+def test_an_error_of_the_service_reaches_who_trains():
+    def batches():
+        yield 1
+        raise tf.errors.UnavailableError(None, None, "gone")
+
+    waiting = tell_of_silence(batches(), str)
+    assert next(waiting) == 1
+    with pytest.raises(tf.errors.UnavailableError, match="gone"):
+        next(waiting)
