@@ -3,8 +3,6 @@
 import itertools
 import time
 
-import pytest
-
 from benchmarks.training import Measured, _time_round, results_table, verdict
 
 
@@ -49,7 +47,7 @@ def test_waiting_for_batches_is_told_apart_from_the_step():
         return 0.0
 
     found = _time_round(step, -1, slow_batches(), count=5, settling=2)
-    assert found.constant == pytest.approx(0.01, abs=0.01)
-    assert found.waiting == pytest.approx(0.03, abs=0.015)
-    assert found.records == pytest.approx(found.constant + found.waiting, abs=0.015)
-    assert found.alone == pytest.approx(0.03, abs=0.015)
+    # Sleep may last longer on a busy machine, never shorter.
+    assert found.constant >= 0.01
+    assert 0.03 <= found.waiting <= found.records - 0.01
+    assert found.alone >= 0.03
