@@ -108,7 +108,7 @@ def test_batches_have_static_shapes_within_nested_functions_of_datasets(made, fo
     lookup = fill(info, files, folder).lookup
 
     def epoch(number):
-        indices = tf.data.Dataset.range(5).shuffle(5, seed=number)
+        indices = tf.data.Dataset.range(5).shuffle(5, seed=3)
         return indices.batch(2, drop_remainder=True).map(lookup, 2, deterministic=True)
 
     batches = tf.data.Dataset.range(3).flat_map(epoch)

@@ -60,8 +60,8 @@ def write_scans(folder: Path) -> RecordsInfo:
     rows = []
     for name, shard in scans.items():
         offset = 0
-        for scan in shard:
-            rows.append((scan.source_id, Shard("made", name, 0, 1).name, offset))
+        for position, scan in enumerate(shard):
+            rows.append((scan.source_id, Shard("made", name, 0, 1).name, position, offset))
             offset += len(encode(scan)) + FRAME_BYTES
-    pd.DataFrame(rows, columns=["key", "shard", "offset"]).to_parquet(folder / "offsets.parquet")
+    pd.DataFrame(rows, columns=["key", "shard", "position", "offset"]).to_parquet(folder / "offsets.parquet")
     return info
