@@ -93,9 +93,11 @@ def _consume(batches, seconds: float) -> tuple[int, float]:
 
 def _await(connection: Connection, pid: int, peak: float) -> float:
     """Returns the peak memory in MiB up to the process' next message, or the one before if that was higher."""
-    while not connection.poll(_LOOK_EVERY):
-        peak = max(peak, sum(map(_memory_mib, _descendants(pid))))
-    return peak
+    while True:
+        arrived = connection.poll(_LOOK_EVERY)
+        peak = max(peak, sum(map(_memory_mib, _descendants(pid))))  # with the message too: the sender waits for us
+        if arrived:
+            return peak
 
 
 def _descendants(pid: int) -> Iterator[int]:
