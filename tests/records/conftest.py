@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import google_crc32c
@@ -11,9 +12,10 @@ import pytest
 from PIL import Image
 
 from imaging.codec import encode_png
-from records.info import INFO_FILE, RecordsInfo, SplitInfo
+from records.info import INFO_FILE, RecordsInfo, SplitInfo, read_info
 from records.schema import Record, encode
 from records.shards import Shard, frame
+from tests.records.damaging import KEYS, write_offsets
 
 HEIGHT, WIDTH = 6, 10  # not square: swapped axes show
 
@@ -146,3 +148,25 @@ def preprocess_folder():
         return preprocess("folder", str(raw), str(folder), PreprocessConfig(workers=1, **settings), silent, str)
 
     return make
+
+
+@pytest.fixture
+def own(nuclei_records, tmp_path):
+    """(folder, info, files of training and validation): a copy that a test may damage."""
+    folder = tmp_path / "records"
+    shutil.copytree(nuclei_records, folder)
+    (folder / "checked.json").unlink(missing_ok=True)
+    info = read_info(str(folder))
+    return folder, info, info.shard_files(str(folder), ["train", "val"])
+
+
+@pytest.fixture
+def made(tmp_path, make_record, write_records):
+    """(folder, info, serialized records of the first training shard): two training shards and one for validation."""
+    folder = tmp_path / "records"
+    # Of several lengths, in no order.
+    first = [make_record(key, filename=f"{key}{'x' * (7 * index % 5)}") for index, key in enumerate(KEYS)]
+    shards = {"train": [first, [make_record("b0"), make_record("b1")]], "val": [[make_record("c0")]]}
+    info = write_records(folder, shards)
+    write_offsets(folder, {s: r for split in shards for s, r in zip(info.shards(split), shards[split], strict=True)})
+    return folder, info, [encode(record) for record in first]

@@ -1,5 +1,6 @@
+"""Laws of finding damage: exactly the lost records are named, and another shard is no damage."""
+
 import json
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,68 +13,9 @@ from hypothesis import strategies as st
 
 from records.damage import LostRecord, find_damage, stored_records
 from records.info import read_info
-from records.mend import DamagedShard, describe_lost, mend
 from records.schema import encode
-from records.shards import FRAME_BYTES, Shard, frame
-from records.verify import verify
-
-KEYS = ["a0", "a1", "a2", "a3"]
-
-
-def write_offsets(folder: Path, records_by_shard: dict[Shard, list]) -> None:
-    rows = []
-    for shard, records in records_by_shard.items():
-        offset = 0
-        for position, record in enumerate(records):
-            rows.append((record.source_id, shard.split, shard.name, position, offset))
-            offset += FRAME_BYTES + len(encode(record))
-    columns = ["key", "split", "shard", "position", "offset"]
-    pd.DataFrame(rows, columns=columns).to_parquet(folder / "offsets.parquet", index=False)
-
-
-@pytest.fixture
-def made(tmp_path, make_record, write_records):
-    """(folder, info, serialized records of the first training shard): two training shards and one for validation."""
-    folder = tmp_path / "records"
-    # Of several lengths, in no order.
-    first = [make_record(key, filename=f"{key}{'x' * (7 * index % 5)}") for index, key in enumerate(KEYS)]
-    shards = {"train": [first, [make_record("b0"), make_record("b1")]], "val": [[make_record("c0")]]}
-    info = write_records(folder, shards)
-    write_offsets(folder, {s: r for split in shards for s, r in zip(info.shards(split), shards[split], strict=True)})
-    return folder, info, [encode(record) for record in first]
-
-
-def first_file(folder, info):
-    return info.shard_files(str(folder), ["train"])[0]
-
-
-def damage(folder, info):
-    file = first_file(folder, info)
-    return find_damage(file, info.stored_crc32c(file), stored_records(str(folder), file))
-
-
-def mended(folder, info, out, splits=("train", "val")):
-    return mend(str(folder), info, info.shard_files(str(folder), splits), out, lambda num_bytes: None)
-
-
-def flip(path, bit: int) -> None:
-    data = bytearray(Path(path).read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    Path(path).write_bytes(data)
-
-
-def starts(bodies: list[bytes]) -> list[int]:
-    return [sum(len(body) + FRAME_BYTES for body in bodies[:index]) for index in range(len(bodies))]
-
-
-def owner(bodies: list[bytes], byte: int) -> tuple[int, str]:
-    """Returns (record, part of its frame) that a byte of the shard belongs to."""
-    index = max(index for index, start in enumerate(starts(bodies)) if start <= byte)
-    within = byte - starts(bodies)[index]
-    if within < 12:
-        return index, "header"
-    return index, "body" if within < 12 + len(bodies[index]) else "footer"
-
+from records.shards import FRAME_BYTES, frame
+from tests.records.damaging import KEYS, damage, first_file, flip, mended, owner, refused, starts, write_offsets
 
 # --- what is lost
 
@@ -174,13 +116,6 @@ def test_of_a_shard_cut_anywhere_the_records_before_the_cut_are_left(made, data)
 # --- another shard
 
 
-def refused(folder, info, out, splits=("train", "val")) -> str:
-    with pytest.raises(ValueError) as caught:
-        mended(folder, info, out, splits)
-    assert not out.exists()
-    return str(caught.value)
-
-
 def unlabelled(make_record, keys, name_lengths=(20, 20, 20), **changes):
     lengths = zip(keys, name_lengths, strict=True)
     return [make_record(key, "raw", filename="f" * n, mask=None, instances=None, **changes) for key, n in lengths]
@@ -247,84 +182,6 @@ def test_a_missing_shard_is_refused(made, tmp_path):
         read_info(str(folder), check_shards=False)
 
 
-# --- mending
-
-
-def test_what_is_whole_stays_where_it_is(made, tmp_path):
-    folder, info, _ = made
-    files = info.shard_files(str(folder), ["train", "val"])
-    told = []
-    assert mend(str(folder), info, files, tmp_path / "run", told.append) == (files, [])
-    assert told[-1] == sum(file.num_bytes for file in files)
-    assert told == sorted(told)
-    assert not (tmp_path / "run").exists()
-    assert describe_lost([]) == []
-
-
-def test_mending_twice_gives_the_same_bytes_and_no_other_files(made, tmp_path):
-    folder, info, bodies = made
-    flip(first_file(folder, info).path, 8 * (starts(bodies)[1] + 50))
-    first = mended(folder, info, tmp_path / "run")
-    data = Path(first[0][0].path).read_bytes()
-    assert mended(folder, info, tmp_path / "run") == first
-    assert Path(first[0][0].path).read_bytes() == data
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [info.shards("train")[0].name]
-
-
-def test_the_records_folder_may_be_read_with_a_cut_shard_to_be_mended(made, tmp_path):
-    folder, info, _ = made
-    path = Path(first_file(folder, info).path)
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="bytes, found"):
-        read_info(str(folder))
-    files, _ = mended(folder, read_info(str(folder), check_shards=False), tmp_path / "run")
-    assert [(file.length, file.lost) for file in files] == [(3, (3,)), (2, ()), (1, ())]
-
-
-def test_a_shard_of_which_nothing_is_left_is_left_out(made, tmp_path):
-    folder, info, _ = made
-    path = Path(first_file(folder, info).path)
-    path.write_bytes(bytes(path.stat().st_size))
-    files, (shard,) = mended(folder, info, tmp_path / "run")
-    assert files == info.shard_files(str(folder), ["train", "val"])[1:]
-    assert [record.key for record in shard.lost] == KEYS
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_split_of_which_nothing_is_left_is_refused(made, tmp_path):
-    folder, info, _ = made
-    path = folder / info.shards("val")[0].name
-    path.write_bytes(b"")
-    assert "expected a sound record in split 'val', found none" in refused(folder, info, tmp_path / "run")
-
-
-def test_the_lines_for_the_user_count_all_and_name_a_few(made, tmp_path):
-    folder, info, bodies = made
-    first, second = info.shard_files(str(folder), ["train"])
-    flip(first.path, 8 * (starts(bodies)[3] + 12))
-    flip(second.path, 0)
-    _, damaged = mended(folder, info, tmp_path / "run")
-    assert describe_lost(damaged) == [
-        "1 damaged record is skipped (of 2 shards):",
-        f"  {first.path}: record 3 (key 'a3'): its {len(bodies[3])} bytes fail their checksum",
-        f"  {second.path}: frames are damaged, no record is lost",
-    ]
-    lost = tuple(LostRecord(number, f"a{number}", "gone") for number in range(5))
-    assert describe_lost([DamagedShard(first, lost)]) == [
-        "5 damaged records are skipped (of 1 shard):",
-        f"  {first.path}: record 0 (key 'a0'): gone; record 1 (key 'a1'): gone; record 2 (key 'a2'): gone; and 2 more",
-    ]
-
-
-def test_a_failed_write_leaves_nothing(made, tmp_path, monkeypatch):
-    folder, info, bodies = made
-    flip(first_file(folder, info).path, 8 * (starts(bodies)[1] + 50))
-    monkeypatch.setattr("records.mend.frame", lambda record: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        mended(folder, info, tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
-
-
 # --- offsets.parquet
 
 
@@ -353,37 +210,3 @@ def test_the_offsets_that_preprocess_writes_are_those_of_the_shards(nuclei_recor
     info = read_info(str(nuclei_records))
     for file in info.shard_files(str(nuclei_records), ["train", "val", "test"]):
         assert find_damage(file, info.stored_crc32c(file), stored_records(str(nuclei_records), file)) == ()
-
-
-def test_verify_names_every_lost_record_of_a_shard(nuclei_records, tmp_path):
-    folder = tmp_path / "records"
-    shutil.copytree(nuclei_records, folder)
-    info = read_info(str(folder))
-    file = max(info.shard_files(str(folder), ["train"]), key=lambda file: file.length)
-    table = pd.read_parquet(folder / "offsets.parquet")
-    rows = table[table["shard"] == file.shard.name].sort_values("position")
-    data = bytearray(Path(file.path).read_bytes())
-    for position in (1, 4):
-        data[int(rows["offset"].iloc[position]) + 100] ^= 1
-    Path(file.path).write_bytes(data)
-    faults = list(verify(str(folder), info, lambda done: None))
-    assert len(faults) == 3
-    assert "expected CRC32C" in faults[0]
-    assert faults[1].startswith(f"{file.path}: record 1: its ")
-    assert faults[2].startswith(f"{file.path}: record 4 (key {rows['key'].iloc[4]!r}): its ")
-
-
-def test_verify_finds_offsets_that_are_not_the_records(nuclei_records, tmp_path):
-    folder = tmp_path / "records"
-    shutil.copytree(nuclei_records, folder)
-    info = read_info(str(folder))
-    table = pd.read_parquet(folder / "offsets.parquet")
-    table.loc[0, "key"] = "another"
-    table.to_parquet(folder / "offsets.parquet", index=False)
-    (fault,) = verify(str(folder), info, lambda done: None)
-    assert "record 0: offsets.parquet says" in fault
-    assert "another" in fault
-    table.drop(columns="offset").to_parquet(folder / "offsets.parquet", index=False)
-    faults = list(verify(str(folder), info, lambda done: None))
-    assert faults
-    assert all(f"{folder}/offsets.parquet: cannot be read" in fault for fault in faults)

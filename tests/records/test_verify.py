@@ -1,9 +1,11 @@
+"""Laws of verify: each fault is named with its file and record."""
+
 import dataclasses
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from imaging.codec import decode_mask, encode_png
@@ -11,27 +13,11 @@ from records.info import read_info
 from records.schema import IGNORE_BIT, encode
 from records.shards import FRAME_BYTES
 from records.verify import verify
-
-ROOT = Path(__file__).parents[2]
+from tests.records.damaging import OVERLAPPING, bit_fields, flip_in_body
 
 
 def faults_of(folder, info):
     return list(verify(str(folder), info, lambda done: None))
-
-
-def records_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "records", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-def flip_in_body(folder, info, records) -> Path:
-    """Alters a byte within the body of record b1, the second of the second shard; returns the shard's path."""
-    path = folder / info.shards("train")[1].name
-    data = bytearray(path.read_bytes())
-    data[len(encode(records["b0"])) + FRAME_BYTES + 12 + 50] ^= 1
-    path.write_bytes(bytes(data))
-    return path
 
 
 def test_a_sound_folder_has_no_fault_and_all_progress_is_told(small_records):
@@ -105,16 +91,6 @@ def test_a_shard_of_another_dataset_of_the_same_size_is_named(tmp_path, make_rec
     assert fault.startswith(f"{path}: expected CRC32C {info.splits['train'].shard_crc32c[0]}, found ")
 
 
-def test_the_verify_command_names_a_missing_shard(small_records):
-    folder, info, _ = small_records
-    path = folder / info.shards("train")[1].name
-    path.unlink()
-    ended = records_command("verify", folder)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {path}: expected ")
-    assert "found no such file" in ended.stderr
-
-
 def one_fault(tmp_path, write_records, records, **changes):
     """Writes records of whose third something is wrong; returns the one fault without the place, which is checked."""
     folder = tmp_path / "faulty"
@@ -177,15 +153,6 @@ def test_a_16_bit_mask_is_a_fault(tmp_path, make_record, write_records):
     mask = decode_mask(make_record("a2").mask).astype(np.uint16)
     records = [make_record("a0"), make_record("a1"), make_record("a2", mask=encode_png(mask))]
     assert "uint16" in one_fault(tmp_path, write_records, records)
-
-
-OVERLAPPING = {"classes": ["a", "b", "c"], "overlapping": True}
-
-
-def bit_fields(*values: int) -> bytes:
-    mask = np.zeros((6, 10), np.uint16)
-    mask[0, : len(values)] = values
-    return encode_png(mask)
 
 
 def test_overlapping_classes_and_raw_pixels_have_no_fault(tmp_path, make_record, write_records):
@@ -259,73 +226,35 @@ def test_a_wrong_checksum_in_the_info_names_the_file(small_records):
     assert faults_of(folder, info) == [f"{path}: expected CRC32C 0badf00d, found {true}"]
 
 
-# --- the commands
-
-
-def test_the_verify_command_ends_with_0_on_sound_records(small_records):
-    folder, _, _ = small_records
-    ended = records_command("verify", folder)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-1] == "7 examples, all in order"
-    assert ended.stderr == ""
-
-
-def test_the_verify_command_ends_with_1_on_faults_and_prints_each_on_a_line(small_records):
-    folder, info, records = small_records
-    path = flip_in_body(folder, info, records)
-    ended = records_command("verify", folder)
-    assert ended.returncode == 1
-    lines = ended.stdout.splitlines()
-    assert lines[-1] == "7 examples, 3 faults"
-    assert any(line.startswith(f"{path}: record 1: ") for line in lines)
-
-
-def test_the_commands_end_with_2_and_one_line_on_what_are_no_records(tmp_path):
-    ended = records_command("verify", tmp_path)
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr.startswith(f"error: {tmp_path}: expected finished records")
-    assert ended.stderr.count("\n") == 1
-
-
-def test_the_info_command_shows_splits_class_shares_and_the_histogram_of_objects(tmp_path, make_record, write_records):
+def test_verify_names_every_lost_record_of_a_shard(nuclei_records, tmp_path):
     folder = tmp_path / "records"
-    counts = [0, 1, 1, 5, 6, 7, 4]  # bins 0, 1, 2 – 3, 4 – 7
-    mask = np.zeros((6, 10), np.uint8)
-    mask[:3, :5] = 1  # a quarter
-    records = [
-        make_record(f"a{number}", objects=objects, mask=encode_png(mask)) for number, objects in enumerate(counts)
-    ]
-    write_records(folder, {"train": [records[:4]], "val": [records[4:]]})
-    ended = records_command("info", folder)
-    assert ended.returncode == 0, ended.stderr
-    rows = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in ended.stdout.splitlines()]
-    assert ["train", "4", "1", "0.0"] in rows
-    assert ["background", "75.00% / 100%", "75.00% / 100%"] in rows
-    assert ["nucleus", "25.00% / 100%", "25.00% / 100%"] in rows
-    assert ["0", "1", "█" * 10] in rows
-    assert ["1", "2", "█" * 20] in rows
-    assert ["2 – 3", "0", ""] in rows
-    assert ["4 – 7", "4", "█" * 40] in rows
-    assert not any(row and row[0].startswith("8") for row in rows)
+    shutil.copytree(nuclei_records, folder)
+    info = read_info(str(folder))
+    file = max(info.shard_files(str(folder), ["train"]), key=lambda file: file.length)
+    table = pd.read_parquet(folder / "offsets.parquet")
+    rows = table[table["shard"] == file.shard.name].sort_values("position")
+    data = bytearray(Path(file.path).read_bytes())
+    for position in (1, 4):
+        data[int(rows["offset"].iloc[position]) + 100] ^= 1
+    Path(file.path).write_bytes(data)
+    faults = list(verify(str(folder), info, lambda done: None))
+    assert len(faults) == 3
+    assert "expected CRC32C" in faults[0]
+    assert faults[1].startswith(f"{file.path}: record 1: its ")
+    assert faults[2].startswith(f"{file.path}: record 4 (key {rows['key'].iloc[4]!r}): its ")
 
 
-def test_the_info_command_shows_folds_overlapping_classes_and_what_was_mended(tmp_path, make_record, write_records):
-    records = [make_record(f"a{number}", "raw", mask=bit_fields(0b111, 0b101, 0b100, 0)) for number in range(3)]
-    changes = OVERLAPPING | {"warnings": {"slope of 0 read as 1": 7}}
-    write_records(tmp_path / "records", {"fold0": [records[:1]], "fold1": [records[1:]]}, **changes)
-    ended = records_command("info", tmp_path / "records")
-    assert ended.returncode == 0, ended.stderr
-    assert "made, 6x10 raw uint8 RGB, overlapping classes, 2 folds, fingerprint ffffffffffff" in ended.stdout
-    assert "mended on reading, 7 times: slope of 0 read as 1" in ended.stdout
-    assert "share of the sum of all classes' pixels" in ended.stdout
-    rows = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in ended.stdout.splitlines()]
-    assert ["fold1", "2", "1", "0.0"] in rows
-    assert ["a", "33.33% / 100%"] in rows
-    assert ["c", "50.00% / 100%"] in rows
-
-
-def test_the_commands_import_no_tensorflow():
-    code = "import sys, records.__main__; print('tensorflow' in sys.modules, 'apache_beam' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ended.stdout == "False False\n"
+def test_verify_finds_offsets_that_are_not_the_records(nuclei_records, tmp_path):
+    folder = tmp_path / "records"
+    shutil.copytree(nuclei_records, folder)
+    info = read_info(str(folder))
+    table = pd.read_parquet(folder / "offsets.parquet")
+    table.loc[0, "key"] = "another"
+    table.to_parquet(folder / "offsets.parquet", index=False)
+    (fault,) = verify(str(folder), info, lambda done: None)
+    assert "record 0: offsets.parquet says" in fault
+    assert "another" in fault
+    table.drop(columns="offset").to_parquet(folder / "offsets.parquet", index=False)
+    faults = list(verify(str(folder), info, lambda done: None))
+    assert faults
+    assert all(f"{folder}/offsets.parquet: cannot be read" in fault for fault in faults)
