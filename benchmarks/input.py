@@ -1,8 +1,8 @@
 """python -m benchmarks.input: how fast shards become batches, beside what one would otherwise pick.
 
-All loaders give shuffled batches of 8-bit images and masks of the same examples, on the same cores, each in a fresh
-process, in turn, several times. The limit is a loop that only decodes. What is counted is the steady state over many
-epochs, their borders included; start-up is not.
+All loaders give shuffled batches of 8-bit images and masks of the same examples, on the same cores, each in a process
+of its own; they take short turns, many times. The limit is a loop that only decodes. What is counted is the steady
+state over many epochs, their borders included; start-up is not.
 """
 
 import logging
@@ -23,7 +23,7 @@ import cli
 from benchmarks.loaders import CROP_LOADERS, LIMIT, LOADERS, OURS, Loader, why_missing
 from benchmarks.loaders.layouts import JPEG_QUALITY, RECORDS, Coding, read_examples, write_layouts, write_photographs
 from benchmarks.loaders.tf_data import CROP
-from benchmarks.loaders.watch import Speed, measure_loader
+from benchmarks.loaders.watch import Speed, measure_loaders
 
 SIZE = 256
 """Height and width of every image."""
@@ -55,17 +55,17 @@ class BenchmarkConfig:
     """Names of what is measured; the limit always is."""
     crops: bool = True
     """Measure random crops of large JPEGs, too."""
-    repeats: int = 3
-    """Times that each is run; medians count."""
-    seconds: float = 5
-    """Time that is measured of each run."""
-    warm_up: float = 3
-    """Seconds before that, in which queues fill and tf.data tunes itself."""
+    turns: int = 10
+    """Times that each is measured; medians count."""
+    seconds: float = 2
+    """Time of a turn."""
+    warm_up: float = 4
+    """Seconds of each before the first turn, in which queues fill and tf.data tunes itself."""
     chart: str = "input.png"
     """PNG file for a chart of the ratios to the limit."""
 
     def __post_init__(self):
-        for name in ("images", "batch_size", "repeats", "seconds"):
+        for name in ("images", "batch_size", "turns", "seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected more than 0, found {getattr(self, name)}")
         if self.cores is not None and not 1 <= self.cores <= _all_cores():
@@ -112,17 +112,15 @@ def compare_crops(folder: str, config: BenchmarkConfig) -> Table:
 
 
 def _measure(loaders: dict[str, Loader], folder: str, config: BenchmarkConfig) -> dict[str, list[Speed]]:
-    """Returns the speeds of each loader's runs, which take turns: what else the machine does hits all alike."""
-    speeds: dict[str, list[Speed]] = {name: [] for name in loaders}
+    """Returns the speeds of each loader's turns."""
     cores = config.cores or _all_cores()
-    with cli.progress("loaders", config.repeats * len(loaders)) as show:
-        for _ in range(config.repeats):
-            for name, load in loaders.items():
-                speeds[name].append(
-                    measure_loader(load, folder, config.batch_size, cores, config.warm_up, config.seconds)
-                )
-                show(sum(map(len, speeds.values())))
-    return speeds
+    settings = folder, config.batch_size, cores, config.warm_up, config.seconds, config.turns
+    with cli.progress("turns", config.turns) as show:
+        turns = []
+        for turn in measure_loaders(loaders, *settings):
+            turns.append(turn)
+            show(len(turns))
+    return {name: [turn[name] for turn in turns] for name in loaders}
 
 
 def _describe(folder: str) -> str:
@@ -137,8 +135,8 @@ def _describe(folder: str) -> str:
 def _table(title: str, caption: str, ratio: str, config: BenchmarkConfig) -> Table:
     cores = config.cores or _all_cores()
     table = Table(
-        title=f"{title}; batches of {config.batch_size}, {cores} cores, medians of {config.repeats} runs",
-        caption=f"CPU s: of all processes, for 1,000 images. MiB: peak of all processes together. {caption}",
+        title=f"{title}; batches of {config.batch_size}, {cores} cores, medians of {config.turns} turns",
+        caption=f"CPU s: of all processes, for 1,000 images. MiB: of all processes together, without code. {caption}",
         title_justify="left",
         caption_justify="left",
     )
@@ -147,26 +145,26 @@ def _table(title: str, caption: str, ratio: str, config: BenchmarkConfig) -> Tab
     return table
 
 
-def _add_row(table: Table, name: str, ratio: float, runs: list[Speed]) -> None:
-    rates = [run.rate for run in runs]
+def _add_row(table: Table, name: str, ratio: float, turns: list[Speed]) -> None:
+    rates = [turn.rate for turn in turns]
     table.add_row(
         name,
         f"{ratio:.2f}",
         f"{statistics.median(rates):,.0f}",
         f"{min(rates):,.0f} to {max(rates):,.0f}",
-        f"{_median(runs, 'cpu'):.2f}",
-        f"{_median(runs, 'memory_mib'):,.0f}",
+        f"{_median(turns, 'cpu'):.2f}",
+        f"{_median(turns, 'memory_mib'):,.0f}",
         style="bold" if name.startswith(OURS) else None,
     )
 
 
-def _ratio(runs: list[Speed], reference: list[Speed]) -> float:
-    """Returns the median ratio of runs of the same turn."""
-    return statistics.median(run.rate / other.rate for run, other in zip(runs, reference, strict=True))
+def _ratio(turns: list[Speed], reference: list[Speed]) -> float:
+    """Returns the median ratio of the same turns."""
+    return statistics.median(turn.rate / other.rate for turn, other in zip(turns, reference, strict=True))
 
 
-def _median(runs: list[Speed], name: str) -> float:
-    return statistics.median(getattr(run, name) for run in runs)
+def _median(turns: list[Speed], name: str) -> float:
+    return statistics.median(getattr(turn, name) for turn in turns)
 
 
 def draw_chart(path: str, ratios: dict[Coding, _Ratios]) -> None:

@@ -1,31 +1,41 @@
-"""Speed, CPU and memory of a loader in steady state, watched from outside its process."""
+"""Speed, CPU and memory of loaders in steady state, watched from outside their processes.
 
+What else a machine does in a minute changes a rate more than two loaders differ. So all loaders stay alive and take
+short turns: while one runs, the others are stopped (SIGSTOP), and ratios are of neighbouring turns.
+"""
+
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.loaders import Loader
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_LOOK_EVERY = 0.5  # seconds
-_GOODBYE = 15  # seconds
+_SETTLE = 0.3
+"""Seconds of a turn that are not measured: what was about to be delivered when the turn before ended is delivered."""
+
+_PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h: the signal that a process gets when its parent ends."""
+
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured of one run of a loader.
+    """What was measured of one turn of a loader.
 
     Attributes:
       rate: images/s.
       cpu: seconds of CPU for 1,000 images, of all its processes.
-      memory_mib: peak of all its processes; what they share counts once (Linux: PSS).
+      memory_mib: of all its processes at the turn's end, without the code of programs and libraries; what they share
+        counts once (Linux: anonymous and shared memory of the PSS).
     """
 
     rate: float
@@ -33,71 +43,93 @@ class Speed:
     memory_mib: float
 
 
-def measure_loader(load: Loader, folder: str, batch_size: int, cores: int, warm_up: float, seconds: float) -> Speed:
-    """Returns the speed of a loader in a fresh process on so many cores, after so many seconds of warming up.
+def measure_loaders(
+    loaders: dict[str, Loader], folder: str, batch_size: int, cores: int, warm_up: float, seconds: float, turns: int
+) -> Iterator[dict[str, Speed]]:
+    """Yields, for every turn, the speed of each loader.
 
-    The images are counted over `seconds` or a little more. Nothing that measures runs in the loader's processes.
+    Args:
+      loaders: by name; each is run in a process of its own. Nothing that measures runs there.
+      folder: of `write_layouts`.
+      batch_size: examples in a batch.
+      cores: that each may use, and threads or worker processes that it gets.
+      warm_up: seconds of each loader's work before the first turn, in which queues fill and tf.data tunes itself.
+      seconds: of a turn.
+      turns: number of them.
 
     Raises:
-      ValueError: the loader failed; its traceback is on stderr.
+      ValueError: a loader failed; its traceback is on stderr.
     """
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_run, args=(theirs, load, folder, batch_size, cores, warm_up, seconds))
-    process.start()
-    theirs.close()
-    peak = 0.0
-    try:
-        assert process.pid is not None
-        peak = _await(ours, process.pid, peak)
-        ours.recv()
-        cpu = _cpu_seconds(process.pid)
-        peak = _await(ours, process.pid, peak)
-        images, elapsed = ours.recv()
-        cpu = _cpu_seconds(process.pid) - cpu
-    except EOFError as error:
-        raise ValueError(f"{load.__name__}: the loader stopped before its time") from error
-    finally:
-        ours.close()
-        process.join(_GOODBYE)
-        if process.is_alive():  # threads and worker processes of some loaders outlive their iterator
-            _kill(process.pid)
-            process.join()
-    return Speed(images / elapsed, 1000 * cpu / images, peak)
+    with ExitStack() as stack:
+        running = {}
+        for name, load in loaders.items():
+            running[name] = stack.enter_context(_Running(load, folder, batch_size, cores))
+            running[name].work(warm_up)
+        for _ in range(turns):
+            yield {name: loader.work(seconds) for name, loader in running.items()}
 
 
-def _run(
-    connection: Connection, load: Loader, folder: str, batch_size: int, cores: int, warm_up: float, seconds: float
-) -> None:
-    """Sends once when warm, and (images, seconds) at the end; stays until the other side has looked."""
+@dataclass
+class _Running:
+    """A loader's process, which is stopped whenever `work` is not running."""
+
+    load: Loader
+    folder: str
+    batch_size: int
+    cores: int
+    # Images delivered, and when (monotonic clock) the last of them were.
+    delivered: object = field(default_factory=lambda: _SPAWN.Array("d", 2))
+
+    def __enter__(self):
+        arguments = (self.delivered, self.load, self.folder, self.batch_size, self.cores)
+        self.process = _SPAWN.Process(target=_deliver, args=arguments)
+        self.process.start()
+        while not self._look()[0]:
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *_):
+        self._signal(signal.SIGKILL)
+        self.process.join()
+
+    def work(self, seconds: float) -> Speed:
+        """Returns the speed over a turn."""
+        self._signal(signal.SIGCONT)
+        time.sleep(_SETTLE)
+        images, start = self._look()
+        cpu = cpu_seconds(self.process.pid)
+        time.sleep(seconds)
+        delivered, end = self._look()
+        while delivered == images:  # at least one batch
+            time.sleep(0.01)
+            delivered, end = self._look()
+        cpu = cpu_seconds(self.process.pid) - cpu
+        memory = sum(map(_memory_mib, _descendants(self.process.pid)))
+        self._signal(signal.SIGSTOP)
+        images = delivered - images
+        return Speed(images / (end - start), 1000 * cpu / images, memory)
+
+    def _look(self) -> tuple[float, float]:
+        if not self.process.is_alive():
+            raise ValueError(f"{self.load.__name__}: the loader stopped before its time")
+        with self.delivered:  # its lock: a stopped process may hold it, a running one gives it back
+            return self.delivered[0], self.delivered[1]
+
+    def _signal(self, number: int) -> None:
+        for pid in list(_descendants(self.process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _deliver(delivered, load: Loader, folder: str, batch_size: int, cores: int) -> None:
+    """Counts the images of endless batches."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped process could not see that it is left alone
     logging.disable(logging.WARNING)  # what libraries tell of themselves would break our tables
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    batches = load(folder, batch_size, cores)
-    _consume(batches, warm_up)
-    connection.send(None)
-    connection.send(_consume(batches, seconds))
-    with suppress(EOFError, ConnectionResetError):
-        connection.recv()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain when they are stopped in the middle
-    batches.close()
-
-
-def _consume(batches, seconds: float) -> tuple[int, float]:
-    """Returns (images, seconds that they took)."""
-    next(batches)  # the first batch tells when the loader is there
-    start, images = time.monotonic(), 0
-    while time.monotonic() - start < seconds:
-        images += len(next(batches)[0])
-    return images, time.monotonic() - start
-
-
-def _await(connection: Connection, pid: int, peak: float) -> float:
-    """Returns the peak memory in MiB up to the process' next message, or the one before if that was higher."""
-    while True:
-        arrived = connection.poll(_LOOK_EVERY)
-        peak = max(peak, sum(map(_memory_mib, _descendants(pid))))  # with the message too: the sender waits for us
-        if arrived:
-            return peak
+    for images, _ in load(folder, batch_size, cores):
+        with delivered:
+            delivered[0] += len(images)
+            delivered[1] = time.monotonic()
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -109,13 +141,7 @@ def _descendants(pid: int) -> Iterator[int]:
                 yield from _descendants(int(child))
 
 
-def _kill(pid: int | None) -> None:
-    for descendant in list(_descendants(pid)) if pid else []:
-        with suppress(ProcessLookupError):
-            os.kill(descendant, signal.SIGKILL)
-
-
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Returns the seconds of CPU of a process and its descendants, those that have ended included."""
     ticks = 0
     for descendant in _descendants(pid):
@@ -128,7 +154,6 @@ def _cpu_seconds(pid: int) -> float:
 
 def _memory_mib(pid: int) -> float:
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 2**10
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 2**10
     return 0.0

@@ -1,4 +1,5 @@
 import multiprocessing
+import time
 from itertools import islice
 
 import cv2
@@ -11,7 +12,7 @@ from benchmarks.loaders import CROP_LOADERS, LIMIT, LOADERS, OURS, why_missing
 from benchmarks.loaders.layouts import IMAGES, MASKS, make_photograph, write_layouts
 from benchmarks.loaders.opencv import file_pairs, opencv_loop
 from benchmarks.loaders.tf_data import CROP
-from benchmarks.loaders.watch import Speed, measure_loader
+from benchmarks.loaders.watch import Speed, cpu_seconds, measure_loaders
 from imaging.codec import encode_png
 
 EXAMPLES, BATCH, SIZE = 16, 4, 32
@@ -94,25 +95,46 @@ def stopping_loader(folder, batch_size, cores):
     raise SystemExit(1)
 
 
-def test_speed_cpu_and_memory_are_measured_in_a_fresh_process(layouts):
-    speed = measure_loader(opencv_loop, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.5)
-    assert speed.rate > 10
-    # One core at most works all the time: 1,000 images take it 1000 / rate seconds.
-    assert 0 < speed.cpu <= 1.3 * 1000 / speed.rate
-    assert 20 < speed.memory_mib < 1000
+def forever(folder, batch_size, cores):
+    while True:
+        yield range(batch_size), []
+
+
+def test_speed_cpu_and_memory_are_measured_in_turns(layouts):
+    loaders = {"decoding": opencv_loop, "counting": forever}
+    turns = list(measure_loaders(loaders, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.3, turns=3))
+    assert [list(turn) for turn in turns] == 3 * [list(loaders)]
+    for turn in turns:
+        assert turn["counting"].rate > turn["decoding"].rate > 10
+        for speed in turn.values():
+            # One core at most works all the time: 1,000 images take it 1000 / rate seconds.
+            assert 0 < speed.cpu <= 1.3 * 1000 / speed.rate
+            assert 1 < speed.memory_mib < 1000
     assert not multiprocessing.active_children()
+
+
+def test_a_loader_rests_between_its_turns(tmp_path):
+    cpu = {}
+    for _ in measure_loaders({"counting": forever}, str(tmp_path), BATCH, 1, warm_up=0.1, seconds=0.1, turns=2):
+        (process,) = multiprocessing.active_children()
+        before = cpu_seconds(process.pid)
+        time.sleep(0.5)
+        cpu[process.pid] = cpu_seconds(process.pid) - before
+    assert list(cpu.values()) == [0]
 
 
 def test_a_loader_that_stops_is_named(layouts):
     with pytest.raises(ValueError, match="stopping_loader: the loader stopped"):
-        measure_loader(stopping_loader, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.1)
+        list(measure_loaders({"stopping": stopping_loader}, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.1, turns=1))
 
 
 def test_a_loader_whose_package_is_missing_is_left_out_with_a_word(monkeypatch, layouts):
     folder, coding, _ = layouts
     monkeypatch.setitem(LOADERS, "WebDataset", (opencv_loop, ("no_such_package",)))
-    monkeypatch.setattr(benchmark, "measure_loader", lambda *_: Speed(100.0, 1.0, 50.0))
-    config = benchmark.BenchmarkConfig(loaders=["WebDataset"], repeats=1)
+    monkeypatch.setattr(
+        benchmark, "measure_loaders", lambda loaders, *_: [{name: Speed(100.0, 1.0, 50.0) for name in loaders}]
+    )
+    config = benchmark.BenchmarkConfig(loaders=["WebDataset"], turns=1)
     table, ratios = benchmark.compare_loaders(folder, coding, config)
     assert ratios == {LIMIT: (1.0, 100.0)}
     assert [*table.columns[0].cells] == [LIMIT]
