@@ -106,7 +106,7 @@ def test_settings_that_change_the_examples_are_refused_by_name_and_others_taken(
     settings = {**STREAMED, name: CHANGES[name]} | ({"crop": 4} if name == "foreground_crops" else {})
     if f"input.{name}" in MAY_CHANGE or name == "fold":
         _, told = start(folder, run.path, with_input(**settings), info)
-        assert told[-1].startswith("this run has uninterrupted")
+        assert told[-1].startswith("this run has finished")
     else:
         refuse(rf"input.{name}: [\w.]+ there, {CHANGES[name]} here", folder, run.path, with_input(**settings), info)
 
