@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import itertools
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Literal, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 import jsonargparse
 from rich.console import Console
@@ -40,7 +41,7 @@ def parse(
       argv: arguments; None for those of the process.
     """
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description=description,
         formatter_class=jsonargparse.DefaultHelpFormatter,
@@ -67,6 +68,18 @@ def parse(
     fields = {field.name for field in dataclasses.fields(config_class)}
     config = config_class(**{name: value for name, value in values.items() if name in fields})
     return {name: getattr(values, name) for name in positionals}, config
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Tells a mistake in one line, as `run` does, and what the flag may have been meant to be."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        meant = difflib.get_close_matches(unknown.partition(" ")[0].partition("=")[0], known, 1)
+        advice = f"did you mean {meant[0]}?" if meant else f"{self.prog} --help shows all settings"
+        print(f"error: {' '.join(message.split())}; {advice}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
 
 
 def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:

@@ -116,7 +116,7 @@ def compare_crops(folder: str, config: BenchmarkConfig) -> Table:
 def _measure(loaders: dict[str, Loader], folder: str, config: BenchmarkConfig) -> dict[str, list[Speed]]:
     """Returns the speeds of each loader's turns."""
     cores = config.cores or _all_cores()
-    settings = folder, config.batch_size, cores, config.warm_up, config.seconds, config.turns
+    settings = folder, config.batch_size, cores, config.warm_up, config.seconds, config.turns, cli.console.print
     with cli.progress("turns", config.turns) as show:
         turns = []
         for turn in measure_loaders(loaders, *settings):
@@ -204,6 +204,7 @@ def _layouts(
             raw = f"{folder}/photographs"
             write_photographs(raw, images, size, cores)
         for coding in codings:
+            cli.console.print(f"{'make':<10} {images} images, {coding}")
             layouts = f"{folder}/{coding}"
             Path(layouts).mkdir()
             write_layouts(raw, layouts, coding, SIZE if size == SIZE else None, cores)

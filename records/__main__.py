@@ -42,7 +42,7 @@ def main() -> int:
     servers = {"dispatcher": _dispatch, "worker": _work}
     if sys.argv[1:] and sys.argv[1] in servers:
         # Before TensorFlow is imported: a dispatcher that nobody reads from warns every second.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         servers[sys.argv[1]](sys.argv[2:])
         return 0
     return _look()

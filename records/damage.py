@@ -234,7 +234,7 @@ def _damage_error(folder: str, info: RecordsInfo, file: ShardFile) -> ValueError
     count = f"{len(lost)} of {file.length} records damaged: " if lost else ""
     return ValueError(
         f"{file.path}: {count}{name_lost(lost)}. `python -m records verify {folder}` looks for more. {ANEW}; "
-        "train.py with --input.skip_damaged goes on without what is lost"
+        "train.py (not test.py) goes on without what is lost with --input.skip_damaged"
     )
 
 

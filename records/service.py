@@ -159,6 +159,8 @@ def check_dispatcher(address: str, timeout_s: float = 5.0) -> str:
       ValueError: nothing listens there.
     """
     host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"expected the address of a dispatcher as HOST:PORT, found {address!r}")
     try:
         with socket.create_connection((host, int(port)), timeout_s) as connection:
             return connection.getsockname()[0]

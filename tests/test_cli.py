@@ -325,3 +325,11 @@ def test_a_command_without_positionals_runs_without_any_argument(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command"])
     paths, config = cli.parse(Settings, {}, "command", "Does nothing.")
     assert (paths, config) == ({}, Settings())
+
+
+def test_a_mistake_is_told_in_one_line_with_the_flag_that_may_be_meant(capsys):
+    message = parse_fails(capsys, *ARGUMENTS, "--epoch", "3")
+    assert message.count("\n") == 1
+    assert message.startswith("error: ")
+    assert message.endswith("; did you mean --epochs?\n")
+    assert parse_fails(capsys, *ARGUMENTS, "--zzz=3").endswith("; python -m made --help shows all settings\n")

@@ -147,6 +147,10 @@ def _run_epochs(
 def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
     """Raises ValueError unless the network can halve the images, or crops of them, as often as it wants to."""
     check_sizes(info, config.input)
+    if config.input.crop and info.height and config.input.crop > max(info.height, info.width):
+        raise ValueError(
+            f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; leave it out"
+        )
     multiple = 2**config.model.depth
     height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
     if height % multiple or width % multiple:

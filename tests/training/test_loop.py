@@ -13,6 +13,7 @@ from evaluation.evaluator import evaluate
 from inference.predictor import load_run
 from model.config import ModelConfig
 from preprocess.config import Splits
+from records.config import InputConfig
 from records.info import read_info
 from tests.conftest import make_records, silent_progress
 from tests.training.events import step_losses
@@ -233,3 +234,8 @@ def test_a_run_without_a_sound_checkpoint_does_not_begin_anew_unasked(finished, 
     cut_checkpoints(tmp_path / "run", 2)
     with pytest.raises(ValueError, match="checkpoints: expected a checkpoint that can be read"):
         start(nuclei_records, tmp_path / "run")
+
+
+def test_a_crop_larger_than_the_images_is_refused(nuclei_records, tmp_path):
+    config = dataclasses.replace(CONFIG, input=InputConfig(crop=1024))
+    refuse(r"input.crop: expected at most the images' \d+x\d+, found 1024", nuclei_records, tmp_path / "run", config)
