@@ -149,7 +149,8 @@ def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
     check_sizes(info, config.input)
     if config.input.crop and info.height and config.input.crop > max(info.height, info.width):
         raise ValueError(
-            f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; leave it out"
+            f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; "
+            "leave it out"
         )
     multiple = 2**config.model.depth
     height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
