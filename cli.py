@@ -125,11 +125,11 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     """Shows how much of `total` is done, the rate and the time left; plain lines where there is no terminal.
 
     Yields:
-      A function to be called with the number done so far.
+      A function to be called with the number done so far, and with words on it where there are new ones.
     """
     start = time.monotonic()
     if console.is_terminal:
@@ -138,25 +138,27 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[words]}"),
         )
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-            task = bar.add_task(label, total=total, rate="")
+            task = bar.add_task(label, total=total, rate="", words="")
 
-            def show(done: int) -> None:
+            def show(done: int, words: str = "") -> None:
                 rate = done / max(1e-9, time.monotonic() - start)
-                bar.update(task, completed=done, rate=f"{rate:,.1f}/s")
+                bar.update(task, completed=done, rate=f"{rate:,.1f}/s", **({"words": words} if words else {}))
 
             yield show
     else:
-        last = start
+        last, latest = start, ""
 
-        def show(done: int) -> None:
-            nonlocal last
-            now = time.monotonic()
+        def show(done: int, words: str = "") -> None:
+            nonlocal last, latest
+            latest, now = words or latest, time.monotonic()
             if now - last > 10 and 0 < done < total:
                 last = now
                 left = (now - start) / done * (total - done)
-                console.print(f"{label:<10} {done}/{total}  {done / (now - start):,.1f}/s  {left:.0f} s left")
+                rate = done / (now - start)
+                console.print(f"{label:<10} {done}/{total}  {rate:,.1f}/s  {left:.0f} s left  {latest}".rstrip())
 
         yield show
         console.print(f"{label:<10} {total}/{total}  {time.monotonic() - start:.1f} s")

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from training.config import TrainConfig
 
 
-def main() -> None:
+def main() -> int:
     """Parses the command line, builds the parts, connects them."""
     paths, config = cli.parse(
         TrainConfig,
@@ -27,6 +27,7 @@ def main() -> None:
     from records.input_pipeline import training_splits
     from training.devices import choose_strategy
     from training.loop import train
+    from training.preemption import EXIT_CODE, Preempted
     from training.run_folder import RunFolder
 
     tell = cli.console.print
@@ -39,11 +40,16 @@ def main() -> None:
     keras.mixed_precision.set_global_policy(policy)
     tell(f"{'precision':<10} {policy}: {reason}")
     run = RunFolder(Path(paths["run"]))
-    state = train(paths["records"], info, run, config, strategy, cli.progress, tell)
+    try:
+        state = train(paths["records"], info, run, config, strategy, cli.progress, tell)
+    except Preempted as stop:
+        tell(str(stop))
+        return EXIT_CODE
     tell(f"{'best':<10} epoch {state.best_epoch + 1}, validation Dice {state.best_score:.4f}: {run.model}")
     has_test = "test" in info.splits and info.splits["test"].num_examples
     choice = "" if has_test else f" --split {training_splits(info, config.input.fold)[1]}"
     tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}{choice}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from preprocess.synthetic import SyntheticConfig, write_folder, write_nuclei
 
 @contextlib.contextmanager
 def silent_progress(label, total):
-    yield lambda done: None
+    yield lambda done, words="": None
 
 
 def make_records(layout: str, raw, records, **settings):

@@ -1,12 +1,17 @@
 """The RUN folder: what a training run leaves, and where."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from records.info import RecordsInfo
+from training.config import MAY_CHANGE, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,56 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> Iterator[None]:
+    """Takes a RUN folder that is new, or holds this very run, for this process alone.
+
+    Raises:
+      ValueError: the folder holds something else, or another process has taken it.
+    """
+    _check(run, config, info)
+    run.path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(run.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{run.path}: another process is training into this RUN folder; wait for its end, or choose another"
+            ) from error
+        _check(run, config, info)  # what another process has done in the meantime
+        if not run.config.is_file():
+            write_config(run, config, info)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
+    """Raises ValueError unless the folder is new, or holds this very run."""
+    if run.config.is_file():
+        found = read_config(run)
+        wanted = {"train": json.loads(json.dumps(dataclasses.asdict(config))), "records": describe_records(info)}
+        if found["records"]["fingerprint"] != info.fingerprint:
+            raise ValueError(
+                f"{run.path}: holds a run on other records ({found['records']['name']}); choose another RUN folder"
+            )
+        if changes := _differences(found["train"], wanted["train"]):
+            raise ValueError(
+                f"{run.path}: holds a run with other settings ({', '.join(changes)}); choose another RUN folder, "
+                "or repeat its settings to go on with it"
+            )
+    elif run.path.exists() and any(path.suffix != ".tmp" for path in run.path.iterdir()):  # killed at its very start
+        raise ValueError(f"{run.path}: expected a new or empty folder, or one of train.py; it holds other files")
+
+
+def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
+    changes = []
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            changes += _differences(found.get(name, {}), value, f"{prefix}{name}.")
+        elif found.get(name) != value and f"{prefix}{name}" not in MAY_CHANGE:
+            changes.append(f"{prefix}{name}: {found.get(name)} there, {value} here")
+    return changes

@@ -14,6 +14,7 @@ from records.damage import ShardCheck, explain_damage
 from records.files import file_size
 from records.info import RecordsInfo
 from records.input_pipeline import (
+    check_sizes,
     decoded_examples,
     eval_batches,
     steps_per_epoch,
@@ -70,10 +71,14 @@ class RunInput:
             decode = train_decoder(self.info, config, seed)
             batches = service_batches(self.training, batch_size, seed, config, decode, epoch)
         else:
-            batches = train_batches(
-                self.training, self.info, batch_size, seed, config, epoch, step, weights=self.weights, cache=self.cache
-            )
+            batches = self._read(epoch, step)
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
+
+    def _read(self, epoch: int, step: int) -> tf.data.Dataset:
+        batch_size, seed, config = self.config.global_batch_size, self.config.seed, self.config.input
+        return train_batches(
+            self.training, self.info, batch_size, seed, config, epoch, step, weights=self.weights, cache=self.cache
+        )
 
     def validation_batches(self) -> tf.data.Dataset:
         """Returns every validation example once, see `eval_batches`, without strings.
@@ -83,6 +88,12 @@ class RunInput:
         local = replace(self.config.input, data_service=None)
         batches = eval_batches(self.validation, self.info, self.config.global_batch_size, local)
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
+
+    def batch_keys(self, epoch: int, step: int) -> list[str]:
+        """Returns the keys of a training batch; none where other machines choose its examples."""
+        if self.config.input.data_service is not None:
+            return []
+        return [key.decode() for key in next(iter(self._read(epoch, step)))["source_id"].numpy()]
 
     @property
     def is_checked(self) -> bool:
@@ -220,3 +231,22 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
         # The default strategy leaves batches on the host.
         return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name, 2))
     return strategy.experimental_distribute_dataset(batches)
+
+
+def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
+    """Raises ValueError unless the network can halve the images, or crops of them, as often as it wants to."""
+    check_sizes(info, config.input)
+    if config.input.crop and info.height and config.input.crop > max(info.height, info.width):
+        raise ValueError(
+            f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; "
+            "leave it out"
+        )
+    multiple = 2**config.model.depth
+    height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
+    if height % multiple or width % multiple:
+        advised = -(-max(height, width) // multiple) * multiple
+        remedy = f"choose --input.crop {advised}" if config.input.crop else f"preprocess with --size {advised}"
+        raise ValueError(
+            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.model.depth}), "
+            f"found {height}x{width}; {remedy}, or choose a smaller depth"
+        )

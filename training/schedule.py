@@ -6,10 +6,9 @@ from training.config import TrainConfig
 from training.state import TrainState
 
 
-def learning_rate(config: TrainConfig, state: TrainState, steps_per_epoch: int) -> float:
-    """Returns the learning rate of the step that comes next."""
-    step = state.epoch * steps_per_epoch + state.step
-    rate = config.learning_rate * state.plateau_scale
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, plateau_scale: float) -> float:
+    """Returns the learning rate of a step, counted over the whole run."""
+    rate = config.learning_rate * plateau_scale
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
         return rate * (step + 1) / warmup

@@ -16,11 +16,13 @@ THRESHOLD = 0.5
 
 
 class Steps(NamedTuple):
-    """train(batch, step, learning_rate) -> loss; evaluate(batch) -> (loss sum, weight sum); both feed `overlap`."""
+    """train(batch, step, learning_rate) -> loss, feeds `overlap`; evaluate(batch) -> (loss sum, weight sum), feeds
+    `validation_overlap`."""
 
     train: Callable[..., tf.Tensor]
     evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     overlap: Overlap
+    validation_overlap: Overlap
 
 
 def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
@@ -50,7 +52,7 @@ def make_steps(
       classes: the classes to score.
     """
     loss_of = LOSSES[config.loss]
-    overlap = Overlap(len(classes))
+    overlap, validation_overlap = Overlap(len(classes)), Overlap(len(classes))
     scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
     local_batch = config.global_batch_size // strategy.num_replicas_in_sync
 
@@ -79,7 +81,7 @@ def make_steps(
     def evaluate_replica(images, masks, weights):
         logits = model(images, training=False)
         predicted = labels.classify(labels.probabilities(logits), THRESHOLD)
-        overlap.update_state(count_pixels(labels, masks, predicted, classes), weights)
+        validation_overlap.update_state(count_pixels(labels, masks, predicted, classes), weights)
         return tf.reduce_sum(loss_of(labels, masks, logits) * weights), tf.reduce_sum(weights)
 
     @tf.function
@@ -87,4 +89,4 @@ def make_steps(
         results = strategy.run(evaluate_replica, (batch["image"], batch["mask"], batch["weight"]))
         return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None) for result in results)
 
-    return Steps(train, evaluate, overlap)
+    return Steps(train, evaluate, overlap, validation_overlap)

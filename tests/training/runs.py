@@ -60,7 +60,7 @@ def interrupt_at(step: int):
         def __exit__(self, *_):
             return False
 
-        def report(self, done):
+        def report(self, done, words=""):
             if self.second and done == step * CONFIG.global_batch_size:
                 raise KeyboardInterrupt
 

@@ -114,7 +114,7 @@ def test_a_run_on_crops_goes_on_as_if_it_had_not_stopped(native_records, finishe
         def __exit__(self, *_):
             return False
 
-        def report(self, done):
+        def report(self, done, words=""):
             if self.label.startswith("epoch 2") and done == 4:
                 raise Stop
 

@@ -129,7 +129,7 @@ def test_an_epoch_that_loses_records_amid_its_steps_keeps_its_mean_and_the_next_
 def stop_before_the_first_epoch(label, total):
     if label.startswith("epoch"):
         raise KeyboardInterrupt
-    yield lambda done: None
+    yield lambda done, words="": None
 
 
 @pytest.mark.parametrize("settings", [STREAMED, IN_MEMORY, IN_FILE])
@@ -155,7 +155,7 @@ def test_another_datasets_shard_that_reads_well_stops_the_run_before_an_epoch_is
 
     @contextlib.contextmanager
     def progress(label, total):
-        yield lambda done: None
+        yield lambda done, words="": None
         if label.startswith("epoch"):
             trained.set()
 

@@ -35,7 +35,7 @@ RUNS = {
 
 @contextlib.contextmanager
 def silent_progress(label, total):
-    yield lambda done: None
+    yield lambda done, words="": None
 
 
 def main(records: str, folder: Path) -> None:

@@ -1,0 +1,407 @@
+"""Laws of the updater, on one device; `test_optimizer_replicas.py` has those of several."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from training.optimizer_config import OptimizerConfig
+from training.optimizers import Updater, recompute_statistics
+
+STRATEGY = tf.distribute.get_strategy()
+X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+Y = np.random.default_rng(1).normal(size=(8, 1)).astype(np.float32)
+
+
+def linear_model(weights=(1.0, -2.0), bias=0.5) -> keras.Model:
+    """Returns y = weights . x + bias."""
+    inputs = keras.Input([len(weights)])
+    layer = keras.layers.Dense(1)
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.array(weights, np.float32)[:, None], np.array([bias], np.float32)])
+    return model
+
+
+def deep_model(norm: bool = True, seed: int = 0) -> keras.Model:
+    initializers = (keras.initializers.GlorotUniform(seed + index) for index in range(2))
+    layers = [keras.Input([5]), keras.layers.Dense(4, "tanh", kernel_initializer=next(initializers))]
+    if norm:
+        layers.append(keras.layers.BatchNormalization(momentum=0.9))
+    return keras.Sequential([*layers, keras.layers.Dense(1, kernel_initializer=next(initializers))])
+
+
+class Trained:
+    """A model, its updater and a compiled step, with a checkpoint of both."""
+
+    def __init__(self, config: OptimizerConfig, model: keras.Model, loss_scaling: bool = False):
+        self.model, self.updater = model, Updater(config, model, loss_scaling)
+        self.checkpoint = tf.train.Checkpoint(model=model, updater=self.updater)
+
+        def replica(x, y):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+                objective = self.updater.scale_loss(loss)
+            variables = model.trainable_variables
+            self.updater.update(tape.gradient(objective, variables), variables)
+
+        @tf.function
+        def step(x, y, rate):
+            self.updater.set_learning_rate(rate)
+            STRATEGY.run(replica, (x, y))
+
+        self._step = step
+
+    def step(self, x=X, y=Y, rate=0.1):
+        self._step(tf.constant(x), tf.constant(y), tf.constant(rate, tf.float32))
+
+    def give(self, gradients, rate=0.1):
+        """Takes a step by these gradients."""
+        self.updater.set_learning_rate(rate)
+        STRATEGY.run(lambda: self.updater.update([tf.constant(g, tf.float32) for g in gradients], self.variables))
+
+    @property
+    def variables(self):
+        return self.model.trainable_variables
+
+    @property
+    def values(self):
+        return [variable.numpy() for variable in self.model.variables]
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sgd_as_computed_by_hand():
+    trained = Trained(OptimizerConfig("sgd", momentum=0.5), linear_model())
+    trained.give([[[1.0], [2.0]], [4.0]])
+    np.testing.assert_allclose(trained.values[0][:, 0], [0.9, -2.2], rtol=1e-6)
+    trained.give([[[1.0], [2.0]], [4.0]], rate=0.2)
+    # The velocity was -0.1 g; half of it stays.
+    np.testing.assert_allclose(trained.values[0][:, 0], [0.9 - 0.05 - 0.2, -2.2 - 0.1 - 0.4], rtol=1e-6)
+    np.testing.assert_allclose(trained.values[1], [0.5 - 0.4 - 0.2 - 0.8], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adams_first_step_is_the_rate_whatever_the_gradient(name):
+    trained = Trained(OptimizerConfig(name, weight_decay=0.0), linear_model())
+    trained.give([[[1e-2], [-30.0]], [4.0]])
+    np.testing.assert_allclose(trained.values[0][:, 0], [0.9, -1.9], rtol=1e-4)
+    np.testing.assert_allclose(trained.values[1], [0.4], rtol=1e-4)
+
+
+def test_lambs_first_step_is_the_rate_times_the_norm_of_the_weights():
+    trained = Trained(OptimizerConfig("lamb", weight_decay=0.0), linear_model((3.0, -4.0)))
+    trained.give([[[1e-1], [-30.0]], [4.0]])
+    # Adam's step is (1, -1), of norm sqrt(2); the weights' norm is 5. Biases take Adam's step.
+    step = 0.1 * 5 / np.sqrt(2)
+    np.testing.assert_allclose(trained.values[0][:, 0], [3 - step, -4 + step], rtol=1e-4)
+    np.testing.assert_allclose(trained.values[1], [0.4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lamb"])
+def test_weight_decay_leaves_biases_and_normalisation_alone(name):
+    config = OptimizerConfig(name, weight_decay=0.5)
+    trained = Trained(config, deep_model())
+    before = [variable.numpy() for variable in trained.variables]
+    trained.give([np.zeros(variable.shape) for variable in trained.variables])
+    after = [variable.numpy() for variable in trained.variables]
+    for old, new in zip(before, after, strict=True):
+        if old.ndim == 1:
+            np.testing.assert_array_equal(new, old)
+        else:
+            # LAMB gives the decay, which is all of its step here, the norm of the weights.
+            np.testing.assert_allclose(new, old * (0.9 if name == "lamb" else 0.95), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb"])
+def test_two_accumulated_halves_are_one_batch(name):
+    whole = Trained(OptimizerConfig(name), deep_model(norm=False))
+    halves = Trained(OptimizerConfig(name, accumulate=2), deep_model(norm=False))
+    for _ in range(3):
+        whole.step()
+        halves.step(X[:4], Y[:4])
+        halves.step(X[4:], Y[4:])
+    for one, two in zip(whole.values, halves.values, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
+
+
+def test_nothing_changes_before_the_last_accumulated_step():
+    trained = Trained(OptimizerConfig(accumulate=3), linear_model())
+    before = trained.values
+    trained.give([np.ones((2, 1)), np.ones(1)])
+    trained.give([np.ones((2, 1)), np.ones(1)])
+    assert_equal(trained.values, before)
+    trained.give([np.ones((2, 1)), np.ones(1)])
+    assert (trained.values[0] != before[0]).all()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_clipping_bounds_the_norm_over_all_weights_of_the_mean(accumulate):
+    config = OptimizerConfig("sgd", momentum=0.0, clip_norm=6.5, accumulate=accumulate)
+    trained = Trained(config, linear_model((0.0, 0.0), 0.0))
+    for _ in range(accumulate):
+        trained.give([[[3.0], [4.0]], [12.0]], rate=1.0)  # of norm 13
+    np.testing.assert_allclose(np.concatenate([trained.values[0][:, 0], trained.values[1]]), [-1.5, -2, -6], rtol=1e-6)
+
+
+def test_gradients_below_the_norm_are_not_clipped():
+    trained = Trained(OptimizerConfig("sgd", momentum=0.0, clip_norm=13.5), linear_model((0.0, 0.0), 0.0))
+    trained.give([[[3.0], [4.0]], [12.0]], rate=1.0)
+    np.testing.assert_allclose(trained.values[0][:, 0], [-3, -4], rtol=1e-6)
+
+
+def test_lookahead_as_computed_by_hand():
+    config = OptimizerConfig("sgd", momentum=0.0, lookahead=True, lookahead_steps=2, lookahead_rate=0.25)
+    trained = Trained(config, linear_model((0.0, 8.0), 0.0))
+    found = []
+    for _ in range(4):
+        trained.give([[[-1.0], [0.0]], [0.0]], rate=1.0)
+        found.append(float(trained.values[0][0, 0]))
+    # 1, 2 -> 0 + 2/4; then 1.5, 2.5 -> 0.5 + 2/4
+    assert found == pytest.approx([1, 0.5, 1.5, 1.0])
+    assert trained.values[0][1, 0] == 8
+
+
+def test_exponential_averages_as_computed_by_hand():
+    config = OptimizerConfig("sgd", momentum=0.0, average="ema", ema_decay=0.1)
+    trained = Trained(config, linear_model((0.0, 8.0), 0.0))
+    assert not trained.updater.is_averaging
+    for _ in range(3):
+        trained.give([[[-1.0], [0.0]], [0.0]], rate=1.0)
+    # Weights 1, 2, 3; what is kept: 0, 1/11, then 0.1 (less than 2/12).
+    second = 2 - 1 / 11
+    third = 3 - 0.1 * (3 - second)
+    with trained.updater.averaged(STRATEGY):
+        np.testing.assert_allclose(trained.values[0][:, 0], [third, 8], rtol=1e-6)
+    np.testing.assert_array_equal(trained.values[0][:, 0], [3, 8])
+
+
+def test_exponential_averages_hold_batch_normalisations_statistics():
+    trained = Trained(OptimizerConfig(average="ema", ema_decay=0.1), deep_model())
+    (statistic,) = [variable for variable in trained.model.variables if "moving_mean" in variable.name]
+    seen = []
+    for index in range(2):
+        trained.step(X + index)
+        seen.append(statistic.numpy())
+    with trained.updater.averaged(STRATEGY):
+        np.testing.assert_allclose(statistic.numpy(), seen[1] + (seen[0] - seen[1]) / 11, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(statistic.numpy(), seen[1])
+
+
+def test_an_accumulated_step_is_averaged_once():
+    config = OptimizerConfig("sgd", momentum=0.0, average="ema", ema_decay=0.5, accumulate=2)
+    trained = Trained(config, linear_model((0.0, 0.0), 0.0))
+    for _ in range(4):
+        trained.give([[[-1.0], [0.0]], [0.0]], rate=1.0)
+    with trained.updater.averaged(STRATEGY):
+        assert trained.values[0][0, 0] == pytest.approx(2 - 1 / 11)
+
+
+def test_swa_is_the_mean_over_the_ends_of_epochs_from_its_start_on():
+    trained = Trained(OptimizerConfig("sgd", average="swa", swa_start=3), deep_model())
+    ends = []
+    for epoch in range(5):
+        trained.step()
+        trained.step(X[:4], Y[:4])
+        trained.updater.end_epoch(STRATEGY, epoch)
+        ends.append(trained.values)
+        assert trained.updater.is_averaging == (epoch >= 2)
+    before = trained.values
+    with trained.updater.averaged(STRATEGY):
+        for found, values in zip(trained.values, zip(*ends[2:], strict=True), strict=True):
+            np.testing.assert_allclose(found, np.mean(values, 0), rtol=1e-5, atol=1e-6)
+    assert_equal(trained.values, before)
+
+
+def test_without_averages_the_model_is_left_alone():
+    trained = Trained(OptimizerConfig(), deep_model())
+    trained.step()
+    trained.updater.end_epoch(STRATEGY, 40)
+    before = trained.values
+    with trained.updater.averaged(STRATEGY):
+        assert_equal(trained.values, before)
+
+
+def test_the_raw_weights_come_back_after_an_error():
+    trained = Trained(OptimizerConfig(average="ema"), deep_model())
+    trained.step()
+    trained.step()
+    before = trained.values
+    with pytest.raises(RuntimeError, match="full disk"), trained.updater.averaged(STRATEGY):
+        raise RuntimeError("full disk")
+    assert_equal(trained.values, before)
+
+
+def test_statistics_are_the_means_over_batches():
+    model = deep_model()
+    norm = model.layers[1]
+    batches = [X[:4], X[4:], X[2:6] * 3]
+    inner = keras.Model(model.inputs, model.layers[0].output)
+    outputs = [inner(batch).numpy() for batch in batches]
+    recompute_statistics(model, STRATEGY, [tf.constant(batch) for batch in batches], lambda batch: batch)
+    np.testing.assert_allclose(norm.moving_mean, np.mean([o.mean(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(norm.moving_variance, np.mean([o.var(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
+    assert norm.momentum == 0.9
+
+
+def test_frozen_layers_keep_their_statistics():
+    model = deep_model()
+    model.layers[1].trainable = False
+    before = model.layers[1].moving_mean.numpy()
+    recompute_statistics(model, STRATEGY, [tf.constant(X)], lambda batch: batch)
+    np.testing.assert_array_equal(model.layers[1].moving_mean, before)
+
+
+def test_statistics_of_no_batches_are_refused():
+    with pytest.raises(ValueError, match="batches: expected one or more, found none"):
+        recompute_statistics(deep_model(), STRATEGY, [], lambda batch: batch)
+
+
+def test_loss_scaling_changes_no_update():
+    plain, scaled = (Trained(OptimizerConfig(), deep_model(), loss_scaling) for loss_scaling in (False, True))
+    for _ in range(3):
+        plain.step()
+        scaled.step()
+    for one, two in zip(plain.values, scaled.values, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"accumulate": 2}, {"lookahead": True, "lookahead_steps": 2}, {"average": "ema", "ema_decay": 0.5}],
+)
+def test_an_overflow_counts_nowhere(settings, bad):
+    """The same run without the overflowing steps ends bit for bit alike: scales are powers of two."""
+    one, other = (Trained(OptimizerConfig(**settings), linear_model(), loss_scaling=True) for _ in range(2))
+    good = [np.array([[1.0], [2.0]]), np.array([3.0])]
+    for index in range(4):
+        scale = 2.0**15
+        one.give([g * scale * (index + 1) for g in good])
+        scale = float(other.updater._scale)
+        other.give([g * scale * (index + 1) for g in good])
+        before = other.values
+        other.give([good[0], np.array([bad])])
+        assert_equal(other.values, before)
+        assert float(other.updater._scale) == scale / 2
+    assert_equal(other.values, one.values)
+    with one.updater.averaged(STRATEGY), other.updater.averaged(STRATEGY):
+        assert_equal(other.values, one.values)
+
+
+def test_the_loss_scale_doubles_after_2000_good_steps_and_stays_at_least_1():
+    trained = Trained(OptimizerConfig(), linear_model(), loss_scaling=True)
+    updater, good = trained.updater, [np.zeros((2, 1)), np.zeros(1)]
+    updater._good_steps.assign(1998)
+    scales = []
+    for _ in range(3):
+        trained.give(good)
+        scales.append(float(updater._scale))
+    assert scales == [2**15, 2**16, 2**16]
+    assert int(updater._good_steps) == 1
+    updater._scale.assign(1.0)
+    trained.give([np.full((2, 1), np.nan), np.zeros(1)])
+    assert float(updater._scale) == 1
+    assert int(updater._good_steps) == 0
+
+
+COMBINATIONS = list(
+    itertools.product(
+        ["adam", "adamw", "sgd", "lamb"], [False, True], ["none", "ema", "swa"], [1, 2], [False, True]
+    )
+)
+
+
+def run_steps(trained: Trained, numbers) -> None:
+    for number in numbers:
+        trained.give([(number - 2) * (0.5 + np.indices(v.shape).sum(0)) for v in trained.variables])
+        trained.updater.end_epoch(STRATEGY, number)
+
+
+@pytest.mark.parametrize(("name", "lookahead", "average", "accumulate", "scaling"), COMBINATIONS)
+def test_a_resumed_run_is_an_uninterrupted_one(name, lookahead, average, accumulate, scaling, tmp_path):
+    config = OptimizerConfig(
+        name,
+        lookahead=lookahead,
+        lookahead_steps=2,
+        average=average,
+        swa_start=2,
+        accumulate=accumulate,
+        clip_norm=1.0,
+    )
+    straight = Trained(config, deep_model(), scaling)
+    run_steps(straight, range(5))
+    first = Trained(config, deep_model(), scaling)
+    run_steps(first, range(3))
+    path = first.checkpoint.write(str(tmp_path / "checkpoint"))
+    second = Trained(config, deep_model(seed=7), scaling)
+    second.checkpoint.restore(path).assert_consumed()
+    run_steps(second, range(3, 5))
+    assert_equal(second.values, straight.values)
+    for trained in (second, straight):
+        assert trained.updater.is_averaging == (average != "none")
+    with second.updater.averaged(STRATEGY), straight.updater.averaged(STRATEGY):
+        assert_equal(second.values, straight.values)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb"])
+def test_xla_compiles_the_step(name):
+    config = OptimizerConfig(name, lookahead=True, lookahead_steps=2, average="ema", accumulate=2, clip_norm=1.0)
+    plain, compiled = Trained(config, deep_model(), True), Trained(config, deep_model(), True)
+    compiled._step = tf.function(compiled._step.python_function, jit_compile=True)
+    for _ in range(4):
+        plain.step()
+        compiled.step()
+    for one, two in zip(plain.values, compiled.values, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-4)
+
+
+def test_weights_that_are_frozen_for_some_steps_stay_and_move_later():
+    model = deep_model()
+    trained = Trained(OptimizerConfig("adamw", lookahead=True, accumulate=2, average="ema"), model)
+    frozen = model.layers[0]
+    before = frozen.get_weights()
+    frozen.trainable = False
+    variables = model.trainable_variables
+    for _ in range(4):
+        STRATEGY.run(lambda: trained.updater.update([tf.ones_like(v) for v in variables], variables))
+    assert_equal(frozen.get_weights(), before)
+    frozen.trainable = True
+    trained.give([np.ones(v.shape) for v in trained.variables])
+    trained.give([np.ones(v.shape) for v in trained.variables])
+    assert (frozen.get_weights()[0] != before[0]).all()
+
+
+def test_the_rate_is_scaled_with_the_batch():
+    assert OptimizerConfig(scale_rate="none").rate_scale(999) == 1
+    assert OptimizerConfig(scale_rate="linear", reference_batch_size=16).rate_scale(64) == 4
+    assert OptimizerConfig(scale_rate="linear", reference_batch_size=16).rate_scale(4) == 0.25
+    assert OptimizerConfig(scale_rate="linear", reference_batch_size=16, accumulate=3).rate_scale(32) == 6
+    assert OptimizerConfig(scale_rate="sqrt", reference_batch_size=16, accumulate=2).rate_scale(32) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulate": 0}, "accumulate: expected at least 1, found 0"),
+        ({"lookahead_steps": 0}, "lookahead_steps: expected at least 1, found 0"),
+        ({"swa_start": 0}, "swa_start: expected at least 1, found 0"),
+        ({"reference_batch_size": 0}, "reference_batch_size: expected at least 1, found 0"),
+        ({"weight_decay": 0.1}, "weight_decay: adam has none, found 0.1; choose --optimizer.name adamw"),
+        ({"name": "sgd", "weight_decay": -1.0}, "weight_decay: expected at least 0, or null, found -1.0"),
+        ({"momentum": 1.0}, "momentum: expected 0 to less than 1, found 1.0"),
+        ({"nesterov": True}, "nesterov: expected sgd with momentum"),
+        ({"name": "sgd", "nesterov": True, "momentum": 0.0}, "nesterov: expected sgd with momentum"),
+        ({"lookahead_rate": 0.0}, "lookahead_rate: expected more than 0, at most 1, found 0.0"),
+        ({"ema_decay": 1.0}, "ema_decay: expected a number between 0 and 1, found 1.0"),
+        ({"clip_norm": 0.0}, "clip_norm: expected more than 0, or null, found 0.0"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(OptimizerConfig(), **settings)
