@@ -1,33 +1,29 @@
 """The loop: epochs of steps, validation, checkpoints, history; goes on where an earlier run stopped."""
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
 
-from model.labels import Labels
-from model.unet import build_unet
 from records.cache import drop_cache
 from records.info import RecordsInfo
 from records.input_pipeline import steps_per_epoch, training_splits
 from records.mixing import check_weights
 from records.service import tell_of_silence
-from training.checkpoints import Checkpoints
 from training.config import TrainConfig
 from training.devices import check_batch_size
+from training.history import describe_epoch, write_history
+from training.pictures import FixedExamples
 from training.plots import plot_history
 from training.preemption import Preempted, Preemption
-from training.run_folder import RunFolder, hold, write_text
+from training.run_folder import RunFolder, hold
 from training.run_input import Progress, RunInput, check_image_size, distribute, open_input
 from training.schedule import end_epoch, learning_rate
 from training.state import TrainState
-from training.step import Steps, make_optimizer, make_steps
+from training.trainer import Trainer, build_trainer
 
 MONITORED = "val_dice_per_image"
 """What decides which epoch is best; higher is better."""
@@ -71,7 +67,7 @@ def train(
     info.shards(validation_split)
     check_weights(records, info, config.input)
     with hold(run, config, info):
-        trainer = _build(run, config, info, strategy)
+        trainer = build_trainer(run, config, info, strategy)
         if restored := trainer.checkpoints.restore(tell):
             tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
         if trainer.state.finished:
@@ -81,29 +77,6 @@ def train(
         with open_input(records, info, run, config, progress, tell) as data, Preemption() as preemption:
             _Epochs(trainer, data, run, config, preemption, progress, tell).train(strategy)
         return trainer.state
-
-
-class _Trainer(NamedTuple):
-    """What a run trains, and what saves it."""
-
-    model: keras.Model
-    compiled: Steps
-    state: TrainState
-    checkpoints: Checkpoints
-
-
-def _build(run: RunFolder, config: TrainConfig, info: RecordsInfo, strategy: tf.distribute.Strategy) -> _Trainer:
-    labels = Labels(len(info.classes), info.overlapping)
-    window = info.stored_window(config.model.window)
-    with strategy.scope():
-        model = build_unet(config.model, info.channels, labels, info.mean, info.std, config.seed, window)
-        optimizer = make_optimizer(config)
-        optimizer.build(model.trainable_variables)  # else a checkpoint restores its slots only after the first step
-        compiled = make_steps(config, model, optimizer, strategy, labels, info.scored_classes)
-    state = TrainState()
-    # The training metric belongs to the checkpoint: its sums run over a whole epoch.
-    checkpoints = Checkpoints(run.checkpoints, model=model, optimizer=optimizer, overlap=compiled.overlap, state=state)
-    return _Trainer(model, compiled, state, checkpoints)
 
 
 @dataclass
@@ -119,7 +92,7 @@ class _Epochs:
       progress, tell: as of `train`.
     """
 
-    trainer: _Trainer
+    trainer: Trainer
     data: RunInput
     run: RunFolder
     config: TrainConfig
@@ -144,12 +117,21 @@ class _Epochs:
         if self.config.input.data_service is not None:
             batches = tell_of_silence(batches, self.tell)
         validation = distribute(strategy, data.validation_batches())
+        window = data.info.stored_window(self.config.model.window)
+        examples = FixedExamples.choose(data.info, data.validation_batches(), window)
         with tf.summary.create_file_writer(str(self.run.tensorboard)).as_default():
             while not state.finished:
+                begun = None if state.step else time.monotonic()
                 with self.progress(f"epoch {state.epoch + 1}/{self.config.epochs}", data.steps * size) as report:
                     self._train_epoch(batches, report)
                 data.finish_check(self.tell)  # before anything of the epoch is kept
-                self._keep(self._score_epoch(validation))
+                row = self._score_epoch(validation)
+                pictures = examples.draw(self.trainer.compiled.predict(examples.images).numpy())
+                tf.summary.image("image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures))
+                better = self._keep(row)
+                self.tell(describe_epoch(row, better, self.config.epochs, begun and time.monotonic() - begun))
+                for line in data.remarks(row["input_wait"]):
+                    self.tell(line)
 
     def _train_epoch(self, batches, report: Callable[..., None]) -> None:
         """Runs the epoch's steps from state.step on, with a checkpoint now and then."""
@@ -230,8 +212,11 @@ class _Epochs:
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
         return row
 
-    def _keep(self, row: dict[str, float]) -> None:
-        """Ends the epoch of this row: history, plots, the model if it is the best so far, a checkpoint."""
+    def _keep(self, row: dict[str, float]) -> bool:
+        """Ends the epoch of this row: history, plots, the model if it is the best so far, a checkpoint.
+
+        Returns whether it is the best.
+        """
         state, config = self.trainer.state, self.config
         state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
         for name, value in row.items():
@@ -243,9 +228,7 @@ class _Epochs:
         write_history(self.run, state.history)
         plot_history(state.history, self.run.plots)
         self._save()
-        self.tell(_describe(row, better, config.epochs))
-        for line in self.data.remarks(row["input_wait"]):
-            self.tell(line)
+        return better
 
     def _stop(self) -> None:
         """Raises Preempted, with a checkpoint of where the run stands."""
@@ -266,25 +249,7 @@ class _Epochs:
         self.trainer.checkpoints.save()
 
 
-def write_history(run: RunFolder, history: list[dict[str, float]]) -> None:
-    """Writes history.csv, a row per epoch."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, history[0])
-    table.writeheader()
-    table.writerows(history)
-    write_text(run.history, text.getvalue())
-
-
 def _save_model(model: keras.Model, run: RunFolder) -> None:
     temporary = run.path / "model.tmp.keras"
     model.save(temporary)
     temporary.replace(run.model)
-
-
-def _describe(row: dict[str, float], better: bool, epochs: int) -> str:
-    return (
-        f"{row['epoch']:>4}/{epochs}  loss {row['loss']:.4f}  dice {row['dice_per_image']:.4f}  |  "
-        f"val loss {row['val_loss']:.4f}  dice {row['val_dice_per_image']:.4f}  iou {row['val_iou_per_image']:.4f}  |  "
-        f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s  "
-        f"waiting for input {row['input_wait']:.0%}{'  best' if better else ''}"
-    )

@@ -17,12 +17,13 @@ THRESHOLD = 0.5
 
 class Steps(NamedTuple):
     """train(batch, step, learning_rate) -> loss, feeds `overlap`; evaluate(batch) -> (loss sum, weight sum), feeds
-    `validation_overlap`."""
+    `validation_overlap`; predict(images) -> masks, on one device."""
 
     train: Callable[..., tf.Tensor]
     evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     overlap: Overlap
     validation_overlap: Overlap
+    predict: Callable[[tf.Tensor], tf.Tensor]
 
 
 def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
@@ -56,6 +57,9 @@ def make_steps(
     scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
     local_batch = config.global_batch_size // strategy.num_replicas_in_sync
 
+    def classify(logits):
+        return labels.classify(labels.probabilities(logits), THRESHOLD)
+
     def train_replica(images, masks, step):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
@@ -68,7 +72,7 @@ def make_steps(
         if scaled:
             gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        predicted = labels.classify(labels.probabilities(logits), THRESHOLD)
+        predicted = classify(logits)
         overlap.update_state(count_pixels(labels, masks, predicted, classes))
         return loss
 
@@ -80,7 +84,7 @@ def make_steps(
 
     def evaluate_replica(images, masks, weights):
         logits = model(images, training=False)
-        predicted = labels.classify(labels.probabilities(logits), THRESHOLD)
+        predicted = classify(logits)
         validation_overlap.update_state(count_pixels(labels, masks, predicted, classes), weights)
         return tf.reduce_sum(loss_of(labels, masks, logits) * weights), tf.reduce_sum(weights)
 
@@ -89,4 +93,8 @@ def make_steps(
         results = strategy.run(evaluate_replica, (batch["image"], batch["mask"], batch["weight"]))
         return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None) for result in results)
 
-    return Steps(train, evaluate, overlap, validation_overlap)
+    @tf.function
+    def predict(images):
+        return classify(model(images, training=False))
+
+    return Steps(train, evaluate, overlap, validation_overlap, predict)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from evaluation.pictures import PALETTE
+from imaging.painting import PALETTE
 
 Colour = tuple[float, float, float]
 

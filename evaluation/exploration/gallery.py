@@ -12,7 +12,7 @@ from evaluation.exploration.canvas import MUTED, TEXT, Colour, class_colour, mak
 from evaluation.exploration.dataset import Dataset, ExamplePixels, read_examples
 from evaluation.exploration.duplicates import closest_pairs
 from evaluation.exploration.tables import duplicate_table
-from evaluation.pictures import display_image, paint
+from imaging.painting import display_image, paint
 from imaging.resize import resize_image, resize_mask
 from records.info import RecordsInfo
 from records.schema import class_areas, known_pixels

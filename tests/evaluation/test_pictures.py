@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.pictures import AGREED, INVENTED, MISSED, PALETTE, display_image, draw_comparison, file_name, paint
+from evaluation.pictures import AGREED, INVENTED, MISSED, draw_comparison, file_name
+from imaging.painting import PALETTE, display_image, paint
 from records.schema import IGNORE, IGNORE_BIT
 
 

@@ -18,7 +18,7 @@ from records.info import read_info
 from tests.conftest import make_records, silent_progress
 from tests.training.events import step_losses
 from tests.training.runs import CONFIG, interrupt_at, refuse, start, without_timings
-from training.loop import write_history
+from training.history import write_history
 from training.run_folder import RunFolder
 from training.state import TrainState
 
