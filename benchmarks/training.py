@@ -69,7 +69,7 @@ def measure(records: str, config: BenchmarkConfig, run: Path, tell: Callable[[st
     train, info = config.train, read_info(records, check_shards=False)
     strategy, devices = choose_strategy(train.virtual_replicas)
     keras.mixed_precision.set_global_policy(choose_precision(train.precision)[0])
-    step = _make_step(train, info, strategy)
+    step = _make_step(train, info, strategy, run)
     with open_input(records, info, RunFolder(run), train, cli.progress, tell) as data:
         batches = iter(distribute(strategy, data.training_batches(0, 0)))
         constant = next(batches)
@@ -81,19 +81,14 @@ def measure(records: str, config: BenchmarkConfig, run: Path, tell: Callable[[st
     return Measured(*(statistics.median(seconds) for seconds in zip(*rounds, strict=True))), devices
 
 
-def _make_step(train: TrainConfig, info, strategy) -> Callable:
+def _make_step(train: TrainConfig, info, strategy, run: Path) -> Callable:
     """Returns the trainer's own step, as a function of a batch."""
     import tensorflow as tf
 
-    from model.labels import Labels
-    from model.unet import build_unet
-    from training.step import make_optimizer, make_steps
+    from training.run_folder import RunFolder
+    from training.trainer import build_trainer
 
-    with strategy.scope():
-        labels = Labels(len(info.classes), info.overlapping)
-        window = info.stored_window(train.model.window)
-        model = build_unet(train.model, info.channels, labels, info.mean, info.std, train.seed, window)
-        steps = make_steps(train, model, make_optimizer(train), strategy, labels, info.scored_classes)
+    steps = build_trainer(RunFolder(run), train, info, strategy, cli.console.print).steps
     number, rate = tf.constant(0, tf.int64), tf.constant(train.learning_rate, tf.float32)
     return lambda batch: steps.train(batch, number, rate)
 

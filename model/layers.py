@@ -51,6 +51,56 @@ class Repeat(keras.layers.Layer):
         return tf.reshape(tiled, [shape[0], 2 * height, 2 * width, channels])
 
 
+@keras.utils.register_keras_serializable("segmentation")
+class Enlarge(keras.layers.Layer):
+    """Multiplies height and width by a factor, bilinearly.
+
+    In float32: XLA of TensorFlow 2.15 cannot compile the gradient in 16 bits.
+    """
+
+    def __init__(self, factor: int, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        """Returns [batch, factor * height, factor * width, channels] of the inputs' dtype."""
+        size = self.factor * tf.shape(inputs)[1:3]
+        enlarged = tf.cast(tf.image.resize(tf.cast(inputs, tf.float32), size), inputs.dtype)
+        _, height, width, channels = inputs.shape
+        enlarged.set_shape([None, height and self.factor * height, width and self.factor * width, channels])
+        return enlarged
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"factor": self.factor}
+
+
+@keras.utils.register_keras_serializable("segmentation")
+class ChannelScale(keras.layers.Layer):
+    """Multiplies every channel by a weight of its own, `initial` at first.
+
+    ConvNeXt's LayerScale does the same, but models with that of Keras 2.15 cannot be loaded.
+    """
+
+    def __init__(self, initial: float, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Makes the weights."""
+        initializer = keras.initializers.Constant(self.initial)
+        self.scale = self.add_weight("scale", shape=(input_shape[-1],), initializer=initializer)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """Returns the inputs' shape."""
+        return inputs * self.scale
+
+    def get_config(self):
+        """Returns what Keras saves."""
+        return super().get_config() | {"initial": self.initial}
+
+
 class _Random(keras.layers.Layer):
     """A layer whose randomness is a function of (seed, training step, replica).
 

@@ -16,6 +16,7 @@ from records.service import tell_of_silence
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.history import describe_epoch, write_history
+from training.optimizers import recompute_statistics
 from training.pictures import FixedExamples
 from training.plots import plot_history
 from training.preemption import Preempted, Preemption
@@ -30,6 +31,9 @@ MONITORED = "val_dice_per_image"
 
 _SHOW_EVERY = 2.0
 """Seconds between looks at loss and Dice within an epoch."""
+
+_STATISTICS_STEPS = 50
+"""Batches, at most, from which swa takes the statistics of batch normalisation."""
 
 
 def train(
@@ -67,7 +71,7 @@ def train(
     info.shards(validation_split)
     check_weights(records, info, config.input)
     with hold(run, config, info):
-        trainer = build_trainer(run, config, info, strategy)
+        trainer = build_trainer(run, config, info, strategy, tell)
         if restored := trainer.checkpoints.restore(tell):
             tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
         if trainer.state.finished:
@@ -75,7 +79,7 @@ def train(
             tell("this run has finished; a longer one needs another RUN folder")
             return trainer.state
         with open_input(records, info, run, config, progress, tell) as data, Preemption() as preemption:
-            _Epochs(trainer, data, run, config, preemption, progress, tell).train(strategy)
+            _Epochs(trainer, data, run, config, strategy, preemption, progress, tell).train()
         return trainer.state
 
 
@@ -88,6 +92,7 @@ class _Epochs:
       data: what is read.
       run: where it goes.
       config: settings.
+      strategy: devices.
       preemption: asks to stop.
       progress, tell: as of `train`.
     """
@@ -96,11 +101,12 @@ class _Epochs:
     data: RunInput
     run: RunFolder
     config: TrainConfig
+    strategy: tf.distribute.Strategy
     preemption: Preemption
     progress: Progress
     tell: Callable[[str], None]
 
-    def train(self, strategy: tf.distribute.Strategy) -> None:
+    def train(self) -> None:
         """Trains until the run has finished."""
         state, data = self.trainer.state, self.data
         parameters = sum(variable.shape.num_elements() for variable in self.trainer.model.trainable_variables)
@@ -113,21 +119,20 @@ class _Epochs:
             )
         state.num_lost = data.num_lost
         # Without damaged records an epoch may have become shorter than what is done of it.
-        batches = iter(distribute(strategy, data.training_batches(state.epoch, min(state.step, data.steps))))
+        batches = iter(distribute(self.strategy, data.training_batches(state.epoch, min(state.step, data.steps))))
         if self.config.input.data_service is not None:
             batches = tell_of_silence(batches, self.tell)
-        validation = distribute(strategy, data.validation_batches())
+        validation = distribute(self.strategy, data.validation_batches())
         window = data.info.stored_window(self.config.model.window)
         examples = FixedExamples.choose(data.info, data.validation_batches(), window)
         with tf.summary.create_file_writer(str(self.run.tensorboard)).as_default():
             while not state.finished:
                 begun = None if state.step else time.monotonic()
+                self.trainer.freeze(state.epoch < self.config.freeze_epochs)
                 with self.progress(f"epoch {state.epoch + 1}/{self.config.epochs}", data.steps * size) as report:
                     self._train_epoch(batches, report)
                 data.finish_check(self.tell)  # before anything of the epoch is kept
-                row = self._score_epoch(validation)
-                pictures = examples.draw(self.trainer.compiled.predict(examples.images).numpy())
-                tf.summary.image("image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures))
+                row = self._score_epoch(validation, examples)
                 better = self._keep(row)
                 self.tell(describe_epoch(row, better, self.config.epochs, begun and time.monotonic() - begun))
                 for line in data.remarks(row["input_wait"]):
@@ -138,7 +143,7 @@ class _Epochs:
         state, config, steps = self.trainer.state, self.config, self.data.steps
         saved = shown = time.monotonic()
         if state.step == 0:
-            self.trainer.compiled.overlap.reset_state()
+            self.trainer.steps.overlap.reset_state()
         pending = None  # the loss of the step before: fetched while the device computes the next one
         while state.step < steps:
             start = time.monotonic()
@@ -147,7 +152,7 @@ class _Epochs:
             self.data.raise_if_damaged()
             rate = self._rate(state.step)
             number = tf.constant(state.epoch * steps + state.step, tf.int64)
-            loss = self.trainer.compiled.train(batch, number, tf.constant(rate, tf.float32))
+            loss = self.trainer.steps.train(batch, number, tf.constant(rate, tf.float32))
             if pending is not None:
                 self._count_loss(*pending)
             pending = (state.step, loss, rate)
@@ -158,6 +163,8 @@ class _Epochs:
             if due or stop or state.step == steps:
                 self._count_loss(*pending)
                 pending = None
+            if state.step == steps:
+                self.trainer.updater.end_epoch(self.strategy, state.epoch)
             words = ""
             if time.monotonic() - shown >= _SHOW_EVERY:  # what the device knows is waited for
                 words, shown = self._describe_epoch(state.step - (pending is not None)), time.monotonic()
@@ -185,46 +192,59 @@ class _Epochs:
     def _describe_epoch(self, counted: int) -> str:
         """Returns where the epoch stands after so many steps whose loss is known."""
         state = self.trainer.state
-        dice = float(self.trainer.compiled.overlap.result()["dice_per_image"])
+        dice = float(self.trainer.steps.overlap.result()["dice_per_image"])
         waiting = state.epoch_wait / max(state.epoch_seconds, 1e-9)
         return f"loss {state.loss_sum / max(1, counted):.4f}  dice {dice:.4f}  waiting {waiting:.0%}"
 
-    def _score_epoch(self, validation) -> dict[str, float]:
-        """Validates; returns the epoch's row of the history."""
-        state, compiled, size = self.trainer.state, self.trainer.compiled, self.config.global_batch_size
+    def _score_epoch(self, validation, examples: FixedExamples) -> dict[str, float]:
+        """Returns the epoch's row of the history; saves the model, or the averages, if it is the best so far."""
+        trainer, state, size = self.trainer, self.trainer.state, self.config.global_batch_size
         row = {
             "epoch": state.epoch + 1,
             "learning_rate": self._rate(state.step - 1),
             "loss": state.loss_sum / state.step,
-            **{name: float(value) for name, value in compiled.overlap.result().items()},
+            **{name: float(value) for name, value in trainer.steps.overlap.result().items()},
         }
-        # Of its own: what was counted in training stays until the epoch is kept, so stopping now loses nothing.
-        compiled.validation_overlap.reset_state()
-        loss = weight = 0.0
-        for batch in validation:
-            if self.preemption.asked:
-                self._stop()
-            batch_loss, batch_weight = compiled.evaluate(batch)
-            loss, weight = loss + float(batch_loss), weight + float(batch_weight)
-        row["val_loss"] = loss / weight
-        row |= {f"val_{name}": float(value) for name, value in compiled.validation_overlap.result().items()}
+        with trainer.updater.averaged(self.strategy):
+            if self.config.optimizer.average == "swa" and trainer.updater.is_averaging:
+                seen = self.data.training_batches(state.epoch, 0).take(min(self.data.steps, _STATISTICS_STEPS))
+                seen = distribute(self.strategy, seen)
+                recompute_statistics(trainer.model, self.strategy, seen, lambda batch: batch["image"])
+            scores = self._validate(validation)
+            if scores is not None:
+                if scores[MONITORED] > state.best_score:
+                    _save_model(trainer.model, self.run)
+                pictures = examples.draw(trainer.steps.predict(examples.images).numpy())
+        if scores is None:
+            self._stop()
+        tf.summary.image("image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures))
+        row |= scores
         row["images_per_second"] = state.step * size / state.epoch_seconds
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
         return row
 
-    def _keep(self, row: dict[str, float]) -> bool:
-        """Ends the epoch of this row: history, plots, the model if it is the best so far, a checkpoint.
+    def _validate(self, validation) -> dict[str, float] | None:
+        """Returns the scores of validation, or None if the process was asked to stop."""
+        steps = self.trainer.steps
+        # Of its own: what was counted in training stays until the epoch is kept, so stopping now loses nothing.
+        steps.validation_overlap.reset_state()
+        loss = weight = 0.0
+        for batch in validation:
+            if self.preemption.asked:
+                return None
+            batch_loss, batch_weight = steps.evaluate(batch)
+            loss, weight = loss + float(batch_loss), weight + float(batch_weight)
+        overlap = {f"val_{name}": float(value) for name, value in steps.validation_overlap.result().items()}
+        return {"val_loss": loss / weight} | overlap
 
-        Returns whether it is the best.
-        """
-        state, config = self.trainer.state, self.config
+    def _keep(self, row: dict[str, float]) -> bool:
+        """Ends the epoch of this row: history, plots, a checkpoint; returns whether it is the best so far."""
+        state = self.trainer.state
         state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
         for name, value in row.items():
             tf.summary.scalar(f"epoch/{name}", value, step=state.epoch + 1)
         state.history.append(row)
-        better = end_epoch(config, state, row[MONITORED])
-        if better:
-            _save_model(self.trainer.model, self.run)
+        better = end_epoch(self.config, state, row[MONITORED])
         write_history(self.run, state.history)
         plot_history(state.history, self.run.plots)
         self._save()

@@ -44,21 +44,21 @@ class OptimizerConfig:
     def __post_init__(self):
         for name in ("lookahead_steps", "swa_start", "accumulate", "reference_batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+                raise ValueError(f"optimizer.{name}: expected at least 1, found {getattr(self, name)}")
         if self.weight_decay is not None and self.weight_decay < 0:
-            raise ValueError(f"weight_decay: expected at least 0, or null, found {self.weight_decay}")
+            raise ValueError(f"optimizer.weight_decay: expected at least 0, or null, found {self.weight_decay}")
         if self.name == "adam" and self.weight_decay:
-            raise ValueError(f"weight_decay: adam has none, found {self.weight_decay}; choose --optimizer.name adamw")
+            raise ValueError(f"optimizer.weight_decay: adam has none, found {self.weight_decay}; choose adamw")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: expected 0 to less than 1, found {self.momentum}")
+            raise ValueError(f"optimizer.momentum: expected 0 to less than 1, found {self.momentum}")
         if self.nesterov and (self.name != "sgd" or not self.momentum):
-            raise ValueError("nesterov: expected sgd with momentum; choose --optimizer.name sgd, or leave it out")
+            raise ValueError("optimizer.nesterov: expected sgd with momentum; choose it, or leave this out")
         if not 0 < self.lookahead_rate <= 1:
-            raise ValueError(f"lookahead_rate: expected more than 0, at most 1, found {self.lookahead_rate}")
+            raise ValueError(f"optimizer.lookahead_rate: expected more than 0, at most 1, found {self.lookahead_rate}")
         if not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay: expected a number between 0 and 1, found {self.ema_decay}")
+            raise ValueError(f"optimizer.ema_decay: expected a number between 0 and 1, found {self.ema_decay}")
         if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm: expected more than 0, or null, found {self.clip_norm}")
+            raise ValueError(f"optimizer.clip_norm: expected more than 0, or null, found {self.clip_norm}")
 
     @property
     def decay(self) -> float:
@@ -102,18 +102,18 @@ class ScheduleConfig:
 
     def __post_init__(self):
         if self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs: expected at least 0, found {self.warmup_epochs}")
+            raise ValueError(f"schedule.warmup_epochs: expected at least 0, found {self.warmup_epochs}")
         if self.warmup_epochs and self.name == "one_cycle":
-            raise ValueError(f"warmup_epochs: expected 0 with one_cycle, which warms up, found {self.warmup_epochs}")
+            raise ValueError(f"schedule.warmup_epochs: expected 0 with one_cycle, found {self.warmup_epochs}")
         for name in ("plateau_factor", "peak"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a number between 0 and 1, found {getattr(self, name)}")
+                raise ValueError(f"schedule.{name}: expected a number between 0 and 1, found {getattr(self, name)}")
         if self.plateau_patience < 1:
-            raise ValueError(f"plateau_patience: expected at least 1, found {self.plateau_patience}")
+            raise ValueError(f"schedule.plateau_patience: expected at least 1, found {self.plateau_patience}")
         if self.power <= 0:
-            raise ValueError(f"power: expected more than 0, found {self.power}")
+            raise ValueError(f"schedule.power: expected more than 0, found {self.power}")
         for name in ("decay_rate", "start"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected more than 0, at most 1, found {getattr(self, name)}")
+                raise ValueError(f"schedule.{name}: expected more than 0, at most 1, found {getattr(self, name)}")
         if not 0 <= self.end < 1:
-            raise ValueError(f"end: expected 0 to less than 1, found {self.end}")
+            raise ValueError(f"schedule.end: expected 0 to less than 1, found {self.end}")

@@ -2,8 +2,8 @@
 
 Adam, AdamW and SGD are Keras'; LAMB is Addons'. What goes around them is done here, for all of them alike, since it
 depends on whether a step counts. Keras' LossScaleOptimizer skips a step silently and still counts it; its `use_ema`
-starts at the initial weights and leaves batch normalisation's statistics out; Addons' Lookahead and averages take Keras'
-old optimizers only, and count skipped steps and every step of an accumulation.
+starts at the initial weights and leaves batch normalisation's statistics out; Addons' Lookahead and averages take
+Keras' old optimizers only, and count skipped steps and every step of an accumulation.
 """
 
 import contextlib

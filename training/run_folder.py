@@ -120,9 +120,15 @@ def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> Iterator[Non
                 f"{run.path}: another process is training into this RUN folder; wait for its end, or choose another"
             ) from error
         _check(run, config, info)  # what another process has done in the meantime
-        if not run.config.is_file():
+        new = not run.config.is_file()
+        if new:
             write_config(run, config, info)
-        yield
+        try:
+            yield
+        except ValueError:
+            if new and [*run.path.iterdir()] == [run.config]:
+                run.config.unlink()  # nothing was begun: other settings may be tried in the same folder
+            raise
     finally:
         os.close(handle)
 

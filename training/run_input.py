@@ -241,12 +241,13 @@ def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
             f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; "
             "leave it out"
         )
-    multiple = 2**config.model.depth
+    multiple = config.model.multiple
     height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
     if height % multiple or width % multiple:
         advised = -(-max(height, width) // multiple) * multiple
+        scaling = f", --model.input_scaling {config.model.input_scaling}" if config.model.input_scaling > 1 else ""
         remedy = f"choose --input.crop {advised}" if config.input.crop else f"preprocess with --size {advised}"
         raise ValueError(
-            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.model.depth}), "
-            f"found {height}x{width}; {remedy}, or choose a smaller depth"
+            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.model.depth}"
+            f"{scaling}), found {height}x{width}; {remedy}, or choose a smaller depth"
         )

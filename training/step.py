@@ -8,9 +8,9 @@ from tensorflow import keras
 
 from model.augment import augment
 from model.labels import Labels
-from model.losses import LOSSES
 from model.metrics import Overlap, count_pixels
 from training.config import TrainConfig
+from training.optimizers import Updater
 
 THRESHOLD = 0.5
 
@@ -21,72 +21,72 @@ class Steps(NamedTuple):
 
     train: Callable[..., tf.Tensor]
     evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    predict: Callable[[tf.Tensor], tf.Tensor]
     overlap: Overlap
     validation_overlap: Overlap
-    predict: Callable[[tf.Tensor], tf.Tensor]
-
-
-def make_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """Returns Adam, with loss scaling where the precision policy computes in float16."""
-    optimizer = keras.optimizers.Adam(config.learning_rate)
-    if keras.mixed_precision.global_policy().compute_dtype == "float16":
-        return keras.mixed_precision.LossScaleOptimizer(optimizer)
-    return optimizer
 
 
 def make_steps(
     config: TrainConfig,
     model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
+    supervised: keras.Model,
+    updater: Updater,
+    loss_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     strategy: tf.distribute.Strategy,
     labels: Labels,
     classes: list[int],
+    overlaps: tuple[Overlap, Overlap],
 ) -> Steps:
-    """Returns compiled steps. To be called within the strategy's scope.
+    """Returns compiled steps, which train what is trainable now. To be called within the strategy's scope.
 
     Args:
       config: settings.
       model: from images to logits.
-      optimizer: as `make_optimizer` returns it.
+      supervised: the model as it is trained: the same, or with logits of lower levels as further outputs.
+      updater: takes the gradients.
+      loss_of: (masks, logits) -> a value per example.
       strategy: what distributes the batches.
       labels: what masks and logits mean.
       classes: the classes to score.
+      overlaps: of training, of validation.
     """
-    loss_of = LOSSES[config.loss]
-    overlap, validation_overlap = Overlap(len(classes)), Overlap(len(classes))
-    scaled = isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+    overlap, validation_overlap = overlaps
+    variables = supervised.trainable_variables
     local_batch = config.global_batch_size // strategy.num_replicas_in_sync
 
     def classify(logits):
         return labels.classify(labels.probabilities(logits), THRESHOLD)
 
+    def differentiate(images, masks):
+        with tf.GradientTape() as tape:
+            outputs = tf.nest.flatten(supervised(images, training=True))
+            losses = _supervise(loss_of, masks, outputs)
+            # The mean over the global batch: gradients are summed over replicas.
+            loss = tf.reduce_sum(losses) / config.global_batch_size
+            objective = updater.scale_loss(loss)
+        return loss, tape.gradient(objective, variables), outputs[0]
+
+    if config.jit_compile:
+        differentiate = tf.function(differentiate, jit_compile=True)
+
     def train_replica(images, masks, step):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
-        with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            # The mean over the global batch: optimizers sum the replicas' gradients.
-            loss = tf.reduce_sum(loss_of(labels, masks, logits)) / config.global_batch_size
-            objective = optimizer.get_scaled_loss(loss) if scaled else loss
-        gradients = tape.gradient(objective, model.trainable_variables)
-        if scaled:
-            gradients = optimizer.get_unscaled_gradients(gradients)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        predicted = classify(logits)
-        overlap.update_state(count_pixels(labels, masks, predicted, classes))
+        loss, gradients, logits = differentiate(images, masks)
+        updater.update(gradients, variables)
+        overlap.update_state(count_pixels(labels, masks, classify(logits), classes))
         return loss
 
     @tf.function
     def train(batch: dict[str, Any], step, learning_rate):
-        optimizer.learning_rate.assign(learning_rate)
+        updater.set_learning_rate(learning_rate)
         losses = strategy.run(train_replica, (batch["image"], batch["mask"], step))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
     def evaluate_replica(images, masks, weights):
         logits = model(images, training=False)
-        predicted = classify(logits)
-        validation_overlap.update_state(count_pixels(labels, masks, predicted, classes), weights)
-        return tf.reduce_sum(loss_of(labels, masks, logits) * weights), tf.reduce_sum(weights)
+        validation_overlap.update_state(count_pixels(labels, masks, classify(logits), classes), weights)
+        return tf.reduce_sum(loss_of(masks, logits) * weights), tf.reduce_sum(weights)
 
     @tf.function
     def evaluate(batch: dict[str, Any]):
@@ -97,4 +97,22 @@ def make_steps(
     def predict(images):
         return classify(model(images, training=False))
 
-    return Steps(train, evaluate, overlap, validation_overlap, predict)
+    return Steps(train, evaluate, predict, overlap, validation_overlap)
+
+
+def _supervise(loss_of: Callable, masks: tf.Tensor, outputs: list[tf.Tensor]) -> tf.Tensor:
+    """Returns the loss of each example, float32 [batch]: of the one output, or the mean over the outputs of all levels.
+
+    An output of a level n times as coarse is compared with every n-th pixel of the mask and weighs 1 / n
+    (Isensee et al. 2021, nnU-Net).
+
+    Args:
+      loss_of: (masks, logits) -> a value per example.
+      masks: [batch, height, width].
+      outputs: logits [batch, height / n, width / n, outputs].
+    """
+    strides = [masks.shape[1] // logits.shape[1] for logits in outputs]
+    values = [
+        loss_of(masks[:, ::stride, ::stride], logits) / stride for stride, logits in zip(strides, outputs, strict=True)
+    ]
+    return tf.add_n(values) / sum(1 / stride for stride in strides)

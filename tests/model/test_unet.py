@@ -19,6 +19,12 @@ def small_unet(
     return build_unet(ModelConfig(**{**SMALL, **config}), channels, labels, mean, std, seed, stored_window)
 
 
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers in order, the encoder's among them."""
+    encoder = model.get_layer("encoder").layers
+    return [inner for layer in model.layers for inner in (encoder if layer.name == "encoder" else [layer])]
+
+
 def random_pixels(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
@@ -51,7 +57,7 @@ def test_parameters_without_normalisation_with_transposed_convolution_and_three_
 
 
 def test_every_level_doubles_the_filters():
-    convolutions = [layer for layer in small_unet(depth=3).layers if isinstance(layer, keras.layers.Conv2D)]
+    convolutions = [layer for layer in all_layers(small_unet(depth=3)) if isinstance(layer, keras.layers.Conv2D)]
     filters = [layer.filters for layer in convolutions if layer.kernel_size == (3, 3)]
     assert filters == [2, 2, 4, 4, 8, 8, 16, 16, 8, 8, 4, 4, 2, 2]
 
@@ -72,7 +78,7 @@ def test_logits_are_float32_and_close_also_in_mixed_precision(mixed_bfloat16):
     images = random_pixels(2, 16, 16, 3)
     mixed = small_unet(mean=[128.0] * 3, std=[70.0] * 3)
     logits = mixed(images)
-    assert mixed.layers[2].compute_dtype == "bfloat16"
+    assert mixed.get_layer("encoder").get_layer("encoder_0_1_conv").compute_dtype == "bfloat16"
     assert logits.dtype == tf.float32
     keras.mixed_precision.set_global_policy("float32")
     exact = small_unet(mean=[128.0] * 3, std=[70.0] * 3)(images)
@@ -161,7 +167,7 @@ def test_the_seed_decides_the_weights(upsampling):
 
 def test_no_two_layers_begin_alike():
     model = small_unet(depth=2, filters=4)
-    kernels = [layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kernels = [layer.kernel.numpy() for layer in all_layers(model) if isinstance(layer, keras.layers.Conv2D)]
     same_shape = [kernel.ravel()[:8] for kernel in kernels if kernel.size >= 8]
     assert len(np.unique(np.stack(same_shape), axis=0)) == len(same_shape)
 
@@ -182,7 +188,7 @@ def test_dropout_and_noise_work_in_training_only():
     plain = small_unet(filters=4)
     np.testing.assert_array_equal(model(images, training=False), model(images, training=False))
     assert (model(images, training=True).numpy() != model(images, training=True).numpy()).any()
-    names = {type(layer).__name__ for layer in plain.layers}
+    names = {type(layer).__name__ for layer in all_layers(plain)}
     assert not names & {"StatelessDropout", "StatelessNoise"}
 
 
@@ -215,6 +221,12 @@ def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
             {"window": (400.0, -1000.0)},
             r"model.window: expected the lowest value before the highest, found \[400.0, -1",
         ),
+        ({"filters": (2, 4)}, r"model.filters: expected one number, or 5 \(depth 4, encoder plain\), found \[2, 4\]"),
+        ({"filters": (2, 4, 0, 4, 2)}, "model.filters: expected at least 1, found 0"),
+        ({"input_scaling": 0}, "model.input_scaling: expected at least 1, found 0"),
+        ({"encoder": "resnet34"}, "model.depth: expected 5, as encoder resnet34 .*found 4; set --model.depth 5"),
+        ({"encoder": "plain", "weights": "imagenet"}, "model.weights: expected none or a path, .*found imagenet"),
+        ({"deep_supervision": True, "depth": 1}, "model.deep_supervision: expected a depth of at least 2, found 1"),
         ({"window": (5.0, 5.0)}, "model.window: expected the lowest value before the highest"),
     ],
 )
@@ -228,8 +240,9 @@ def test_running_averages_follow_training_as_fast_as_the_momentum_says():
     for momentum in (0.9, 0.99):
         config = ModelConfig(depth=1, filters=2, dropout=0, norm_momentum=momentum)
         unet = build_unet(config, 1, Labels(2), [0.0], [1.0], seed=0)
-        layer = next(layer for layer in unet.layers if isinstance(layer, keras.layers.BatchNormalization))
-        convolved = keras.Model(unet.input, layer.input)(images)
+        encoder = unet.get_layer("encoder")
+        layer = encoder.get_layer("encoder_0_1_norm")
+        convolved = keras.Model(encoder.input, layer.input)(images.astype(np.float32))
         unet(images, training=True)
         expected = (1 - momentum) * np.mean(convolved, (0, 1, 2))  # the average begins at 0
         np.testing.assert_allclose(layer.moving_mean, expected, rtol=1e-4)

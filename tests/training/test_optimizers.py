@@ -1,4 +1,4 @@
-"""Laws of the updater, on one device; `test_optimizer_replicas.py` has those of several."""
+"""Laws of updates, on one device; `test_optimizer_replicas.py` has those of several."""
 
 import dataclasses
 import itertools
@@ -6,74 +6,9 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
 
+from tests.training.trained import STRATEGY, Trained, X, Y, assert_equal, deep_model, linear_model
 from training.optimizer_config import OptimizerConfig
-from training.optimizers import Updater, recompute_statistics
-
-STRATEGY = tf.distribute.get_strategy()
-X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
-Y = np.random.default_rng(1).normal(size=(8, 1)).astype(np.float32)
-
-
-def linear_model(weights=(1.0, -2.0), bias=0.5) -> keras.Model:
-    """Returns y = weights . x + bias."""
-    inputs = keras.Input([len(weights)])
-    layer = keras.layers.Dense(1)
-    model = keras.Model(inputs, layer(inputs))
-    layer.set_weights([np.array(weights, np.float32)[:, None], np.array([bias], np.float32)])
-    return model
-
-
-def deep_model(norm: bool = True, seed: int = 0) -> keras.Model:
-    initializers = (keras.initializers.GlorotUniform(seed + index) for index in range(2))
-    layers = [keras.Input([5]), keras.layers.Dense(4, "tanh", kernel_initializer=next(initializers))]
-    if norm:
-        layers.append(keras.layers.BatchNormalization(momentum=0.9))
-    return keras.Sequential([*layers, keras.layers.Dense(1, kernel_initializer=next(initializers))])
-
-
-class Trained:
-    """A model, its updater and a compiled step, with a checkpoint of both."""
-
-    def __init__(self, config: OptimizerConfig, model: keras.Model, loss_scaling: bool = False):
-        self.model, self.updater = model, Updater(config, model, loss_scaling)
-        self.checkpoint = tf.train.Checkpoint(model=model, updater=self.updater)
-
-        def replica(x, y):
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
-                objective = self.updater.scale_loss(loss)
-            variables = model.trainable_variables
-            self.updater.update(tape.gradient(objective, variables), variables)
-
-        @tf.function
-        def step(x, y, rate):
-            self.updater.set_learning_rate(rate)
-            STRATEGY.run(replica, (x, y))
-
-        self._step = step
-
-    def step(self, x=X, y=Y, rate=0.1):
-        self._step(tf.constant(x), tf.constant(y), tf.constant(rate, tf.float32))
-
-    def give(self, gradients, rate=0.1):
-        """Takes a step by these gradients."""
-        self.updater.set_learning_rate(rate)
-        STRATEGY.run(lambda: self.updater.update([tf.constant(g, tf.float32) for g in gradients], self.variables))
-
-    @property
-    def variables(self):
-        return self.model.trainable_variables
-
-    @property
-    def values(self):
-        return [variable.numpy() for variable in self.model.variables]
-
-
-def assert_equal(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_sgd_as_computed_by_hand():
@@ -167,101 +102,6 @@ def test_lookahead_as_computed_by_hand():
     assert trained.values[0][1, 0] == 8
 
 
-def test_exponential_averages_as_computed_by_hand():
-    config = OptimizerConfig("sgd", momentum=0.0, average="ema", ema_decay=0.1)
-    trained = Trained(config, linear_model((0.0, 8.0), 0.0))
-    assert not trained.updater.is_averaging
-    for _ in range(3):
-        trained.give([[[-1.0], [0.0]], [0.0]], rate=1.0)
-    # Weights 1, 2, 3; what is kept: 0, 1/11, then 0.1 (less than 2/12).
-    second = 2 - 1 / 11
-    third = 3 - 0.1 * (3 - second)
-    with trained.updater.averaged(STRATEGY):
-        np.testing.assert_allclose(trained.values[0][:, 0], [third, 8], rtol=1e-6)
-    np.testing.assert_array_equal(trained.values[0][:, 0], [3, 8])
-
-
-def test_exponential_averages_hold_batch_normalisations_statistics():
-    trained = Trained(OptimizerConfig(average="ema", ema_decay=0.1), deep_model())
-    (statistic,) = [variable for variable in trained.model.variables if "moving_mean" in variable.name]
-    seen = []
-    for index in range(2):
-        trained.step(X + index)
-        seen.append(statistic.numpy())
-    with trained.updater.averaged(STRATEGY):
-        np.testing.assert_allclose(statistic.numpy(), seen[1] + (seen[0] - seen[1]) / 11, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(statistic.numpy(), seen[1])
-
-
-def test_an_accumulated_step_is_averaged_once():
-    config = OptimizerConfig("sgd", momentum=0.0, average="ema", ema_decay=0.5, accumulate=2)
-    trained = Trained(config, linear_model((0.0, 0.0), 0.0))
-    for _ in range(4):
-        trained.give([[[-1.0], [0.0]], [0.0]], rate=1.0)
-    with trained.updater.averaged(STRATEGY):
-        assert trained.values[0][0, 0] == pytest.approx(2 - 1 / 11)
-
-
-def test_swa_is_the_mean_over_the_ends_of_epochs_from_its_start_on():
-    trained = Trained(OptimizerConfig("sgd", average="swa", swa_start=3), deep_model())
-    ends = []
-    for epoch in range(5):
-        trained.step()
-        trained.step(X[:4], Y[:4])
-        trained.updater.end_epoch(STRATEGY, epoch)
-        ends.append(trained.values)
-        assert trained.updater.is_averaging == (epoch >= 2)
-    before = trained.values
-    with trained.updater.averaged(STRATEGY):
-        for found, values in zip(trained.values, zip(*ends[2:], strict=True), strict=True):
-            np.testing.assert_allclose(found, np.mean(values, 0), rtol=1e-5, atol=1e-6)
-    assert_equal(trained.values, before)
-
-
-def test_without_averages_the_model_is_left_alone():
-    trained = Trained(OptimizerConfig(), deep_model())
-    trained.step()
-    trained.updater.end_epoch(STRATEGY, 40)
-    before = trained.values
-    with trained.updater.averaged(STRATEGY):
-        assert_equal(trained.values, before)
-
-
-def test_the_raw_weights_come_back_after_an_error():
-    trained = Trained(OptimizerConfig(average="ema"), deep_model())
-    trained.step()
-    trained.step()
-    before = trained.values
-    with pytest.raises(RuntimeError, match="full disk"), trained.updater.averaged(STRATEGY):
-        raise RuntimeError("full disk")
-    assert_equal(trained.values, before)
-
-
-def test_statistics_are_the_means_over_batches():
-    model = deep_model()
-    norm = model.layers[1]
-    batches = [X[:4], X[4:], X[2:6] * 3]
-    inner = keras.Model(model.inputs, model.layers[0].output)
-    outputs = [inner(batch).numpy() for batch in batches]
-    recompute_statistics(model, STRATEGY, [tf.constant(batch) for batch in batches], lambda batch: batch)
-    np.testing.assert_allclose(norm.moving_mean, np.mean([o.mean(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(norm.moving_variance, np.mean([o.var(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
-    assert norm.momentum == 0.9
-
-
-def test_frozen_layers_keep_their_statistics():
-    model = deep_model()
-    model.layers[1].trainable = False
-    before = model.layers[1].moving_mean.numpy()
-    recompute_statistics(model, STRATEGY, [tf.constant(X)], lambda batch: batch)
-    np.testing.assert_array_equal(model.layers[1].moving_mean, before)
-
-
-def test_statistics_of_no_batches_are_refused():
-    with pytest.raises(ValueError, match="batches: expected one or more, found none"):
-        recompute_statistics(deep_model(), STRATEGY, [], lambda batch: batch)
-
-
 def test_loss_scaling_changes_no_update():
     plain, scaled = (Trained(OptimizerConfig(), deep_model(), loss_scaling) for loss_scaling in (False, True))
     for _ in range(3):
@@ -311,9 +151,7 @@ def test_the_loss_scale_doubles_after_2000_good_steps_and_stays_at_least_1():
 
 
 COMBINATIONS = list(
-    itertools.product(
-        ["adam", "adamw", "sgd", "lamb"], [False, True], ["none", "ema", "swa"], [1, 2], [False, True]
-    )
+    itertools.product(["adam", "adamw", "sgd", "lamb"], [False, True], ["none", "ema", "swa"], [1, 2], [False, True])
 )
 
 
@@ -334,12 +172,11 @@ def test_a_resumed_run_is_an_uninterrupted_one(name, lookahead, average, accumul
         accumulate=accumulate,
         clip_norm=1.0,
     )
-    straight = Trained(config, deep_model(), scaling)
-    run_steps(straight, range(5))
-    first = Trained(config, deep_model(), scaling)
-    run_steps(first, range(3))
-    path = first.checkpoint.write(str(tmp_path / "checkpoint"))
-    second = Trained(config, deep_model(seed=7), scaling)
+    straight = Trained(config, linear_model(), scaling)
+    run_steps(straight, range(3))
+    path = straight.checkpoint.save(str(tmp_path / "checkpoint"))
+    run_steps(straight, range(3, 5))
+    second = Trained(config, linear_model((0.0, 7.0), 1.0), scaling)
     second.checkpoint.restore(path).assert_consumed()
     run_steps(second, range(3, 5))
     assert_equal(second.values, straight.values)
@@ -349,7 +186,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(name, lookahead, average, accumul
         assert_equal(second.values, straight.values)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
 def test_xla_compiles_the_step(name):
     config = OptimizerConfig(name, lookahead=True, lookahead_steps=2, average="ema", accumulate=2, clip_norm=1.0)
     plain, compiled = Trained(config, deep_model(), True), Trained(config, deep_model(), True)
@@ -392,7 +229,7 @@ def test_the_rate_is_scaled_with_the_batch():
         ({"lookahead_steps": 0}, "lookahead_steps: expected at least 1, found 0"),
         ({"swa_start": 0}, "swa_start: expected at least 1, found 0"),
         ({"reference_batch_size": 0}, "reference_batch_size: expected at least 1, found 0"),
-        ({"weight_decay": 0.1}, "weight_decay: adam has none, found 0.1; choose --optimizer.name adamw"),
+        ({"weight_decay": 0.1}, "weight_decay: adam has none, found 0.1; choose adamw"),
         ({"name": "sgd", "weight_decay": -1.0}, "weight_decay: expected at least 0, or null, found -1.0"),
         ({"momentum": 1.0}, "momentum: expected 0 to less than 1, found 1.0"),
         ({"nesterov": True}, "nesterov: expected sgd with momentum"),
