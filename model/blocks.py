@@ -125,8 +125,6 @@ def check_norm(config: ModelConfig, strategy: tf.distribute.Strategy) -> None:
     """Raises ValueError where batch normalisation is to be synchronised over several devices that are no GPUs."""
     if config.norm != "sync_batch" or strategy.num_replicas_in_sync == 1:
         return
-    if config.norm != "sync_batch" or strategy.num_replicas_in_sync == 1:
-        return
     devices = strategy.extended.worker_devices
     if not all("GPU" in name for name in devices):
         raise ValueError(

@@ -68,9 +68,11 @@ def supervised_model(model: keras.Model, config: ModelConfig, labels: Labels, se
         return model
     nested = config.decoder == "unetpp"
     seeds = itertools.count(seed * 1000 + 900)
-    outputs = [model.output]
+    outputs, present = [model.output], {layer.name for layer in model.layers}
     for number in reversed(range(1, config.depth)) if nested else range(1, config.depth):
         name = f"node_0_{number}" if nested else f"decoder_{number}"
+        if level_output(config, name) not in present:
+            continue  # an encoder without this level
         x = model.get_layer(level_output(config, name)).output
         head = f"logits_{number}"
         outputs.append(_logits(x, config, labels, next(seeds), head) if nested else _head(x, labels, next(seeds), head))
@@ -116,7 +118,7 @@ def _decode_nested(features: list, config: ModelConfig, seeds: Iterator[int]):
 def _join(skips: list, below, level: int, config: ModelConfig, seeds: Iterator[int], name: str):
     """Returns a level's features, made of its skips and of what is below: [batch, height, width, width of the level].
 
-    Gates are on the first skip, which is the encoder's.
+    Gates are on the first skip: the encoder's, where it has one at this level.
     """
     width = config.widths[level]
     if config.attention and skips:

@@ -74,3 +74,7 @@ class TrainConfig:
         for name in ("checkpoint_minutes", "freeze_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, found {getattr(self, name)}")
+        if self.optimizer.average == "swa" and self.optimizer.swa_start > self.epochs:
+            raise ValueError(
+                f"optimizer.swa_start: expected at most the {self.epochs} epochs, found {self.optimizer.swa_start}"
+            )

@@ -129,14 +129,14 @@ def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Fou
 
     from model.precision import choose_precision
     from records.info import read_info
-    from training.devices import check_batch_size, choose_strategy
+    from training.devices import choose_strategy
     from training.run_folder import RunFolder
-    from training.run_input import distribute, open_input
+    from training.run_input import check_fits, distribute, open_input
 
     train, info = config.train, read_info(records, check_shards=False)
     strategy, reason = choose_strategy(train.virtual_replicas)
     tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")
-    check_batch_size(train.global_batch_size, strategy.num_replicas_in_sync)
+    check_fits(records, info, train, strategy)
     policy, reason = choose_precision(train.precision)
     keras.mixed_precision.set_global_policy(policy)
     tell(f"{'precision':<10} {policy}: {reason}")

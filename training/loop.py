@@ -4,24 +4,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 from tensorflow import keras
 
 from records.cache import drop_cache
 from records.info import RecordsInfo
-from records.input_pipeline import steps_per_epoch, training_splits
-from records.mixing import check_weights
 from records.service import tell_of_silence
 from training.config import TrainConfig
-from training.devices import check_batch_size
 from training.history import describe_epoch, write_history
-from training.optimizers import recompute_statistics
+from training.optimizers import recompute_statistics, synchronize_statistics
 from training.pictures import FixedExamples
 from training.plots import plot_history
 from training.preemption import Preempted, Preemption
 from training.run_folder import RunFolder, hold
-from training.run_input import Progress, RunInput, check_image_size, distribute, open_input
+from training.run_input import Progress, RunInput, check_fits, distribute, open_input
 from training.schedule import end_epoch, learning_rate
 from training.state import TrainState
 from training.trainer import Trainer, build_trainer
@@ -61,16 +59,8 @@ def train(
       FloatingPointError: the loss is no longer finite.
       Preempted: the process was asked to stop; the same call goes on.
     """
-    check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
-    if not info.labeled:
-        raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
-    splits, validation_split = training_splits(info, config.input.fold)
-    training = info.shard_files(records, splits)
-    steps_per_epoch(training, config.global_batch_size)
-    check_image_size(info, config)
-    info.shards(validation_split)
-    check_weights(records, info, config.input)
-    with hold(run, config, info):
+    check_fits(records, info, config, strategy)
+    with Preemption() as preemption, hold(run, config, info):
         trainer = build_trainer(run, config, info, strategy, tell)
         if restored := trainer.checkpoints.restore(tell):
             tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
@@ -78,7 +68,7 @@ def train(
             drop_cache(run.cache)  # left if it was killed at its very end
             tell("this run has finished; a longer one needs another RUN folder")
             return trainer.state
-        with open_input(records, info, run, config, progress, tell) as data, Preemption() as preemption:
+        with open_input(records, info, run, config, progress, tell) as data:
             _Epochs(trainer, data, run, config, strategy, preemption, progress, tell).train()
         return trainer.state
 
@@ -95,6 +85,7 @@ class _Epochs:
       strategy: devices.
       preemption: asks to stop.
       progress, tell: as of `train`.
+      mute: TensorBoard's files cannot be written, and that was told.
     """
 
     trainer: Trainer
@@ -105,9 +96,11 @@ class _Epochs:
     preemption: Preemption
     progress: Progress
     tell: Callable[[str], None]
+    mute: bool = False
 
     def train(self) -> None:
         """Trains until the run has finished."""
+        self.preemption.deferred = True
         state, data = self.trainer.state, self.data
         parameters = sum(variable.shape.num_elements() for variable in self.trainer.model.trainable_variables)
         size = self.config.global_batch_size
@@ -169,7 +162,7 @@ class _Epochs:
             if time.monotonic() - shown >= _SHOW_EVERY:  # what the device knows is waited for
                 words, shown = self._describe_epoch(state.step - (pending is not None)), time.monotonic()
             state.epoch_seconds += time.monotonic() - start
-            if due and state.step < steps:
+            if due:
                 self._save()
                 saved = time.monotonic()
             report(state.step * config.global_batch_size, words)
@@ -182,12 +175,12 @@ class _Epochs:
         if not math.isfinite(value):
             keys = self.data.batch_keys(state.epoch, step)
             raise FloatingPointError(
-                f"the loss of step {number} is {value}; lower --learning_rate, or train with --precision float32; "
-                f"the step's examples: {', '.join(keys) or 'not known'}"
+                f"the loss of step {number} is {value}; lower --learning_rate, or train with --precision float32, into "
+                f"another RUN folder; the step's examples: {', '.join(keys) or 'not known'}"
             )
         state.loss_sum += value
-        tf.summary.scalar("step/loss", value, step=number)
-        tf.summary.scalar("step/learning_rate", rate, step=number)
+        self._show(lambda: tf.summary.scalar("step/loss", value, step=number))
+        self._show(lambda: tf.summary.scalar("step/learning_rate", rate, step=number))
 
     def _describe_epoch(self, counted: int) -> str:
         """Returns where the epoch stands after so many steps whose loss is known."""
@@ -198,6 +191,7 @@ class _Epochs:
 
     def _score_epoch(self, validation, examples: FixedExamples) -> dict[str, float]:
         """Returns the epoch's row of the history; saves the model, or the averages, if it is the best so far."""
+        self._check_weights()
         trainer, state, size = self.trainer, self.trainer.state, self.config.global_batch_size
         row = {
             "epoch": state.epoch + 1,
@@ -206,6 +200,7 @@ class _Epochs:
             **{name: float(value) for name, value in trainer.steps.overlap.result().items()},
         }
         with trainer.updater.averaged(self.strategy):
+            synchronize_statistics(trainer.model, self.strategy)
             if self.config.optimizer.average == "swa" and trainer.updater.is_averaging:
                 seen = self.data.training_batches(state.epoch, 0).take(min(self.data.steps, _STATISTICS_STEPS))
                 seen = distribute(self.strategy, seen)
@@ -217,7 +212,11 @@ class _Epochs:
                 pictures = examples.draw(trainer.steps.predict(examples.images).numpy())
         if scores is None:
             self._stop()
-        tf.summary.image("image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures))
+        self._show(
+            lambda: tf.summary.image(
+                "image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures)
+            )
+        )
         row |= scores
         row["images_per_second"] = state.step * size / state.epoch_seconds
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
@@ -242,7 +241,7 @@ class _Epochs:
         state = self.trainer.state
         state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
         for name, value in row.items():
-            tf.summary.scalar(f"epoch/{name}", value, step=state.epoch + 1)
+            self._show(partial(tf.summary.scalar, f"epoch/{name}", value, step=state.epoch + 1))
         state.history.append(row)
         better = end_epoch(self.config, state, row[MONITORED])
         write_history(self.run, state.history)
@@ -265,11 +264,35 @@ class _Epochs:
         return learning_rate(self.config, state.epoch * steps + step, steps, state.plateau_scale)
 
     def _save(self) -> None:
-        tf.summary.flush()
+        """Writes a checkpoint."""
+        self._check_weights()
+        self._show(tf.summary.flush)
         self.trainer.checkpoints.save()
+
+    def _check_weights(self) -> None:
+        """Raises FloatingPointError if the last step has broken the weights: what is kept must be able to go on."""
+        if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in self.trainer.model.trainable_variables):
+            state = self.trainer.state
+            raise FloatingPointError(
+                f"weights are no longer finite in epoch {state.epoch + 1} behind step {state.step}; lower "
+                "--learning_rate, or train with --precision float32, into another RUN folder"
+            )
+
+    def _show(self, write: Callable[[], object]) -> None:
+        """Writes to TensorBoard. That it cannot is no reason to end a run; it is told once."""
+        try:
+            write()
+        except tf.errors.OpError as error:
+            if not self.mute:
+                reason = str(error).splitlines()[0]
+                self.tell(f"{self.run.tensorboard}: cannot be written ({reason}); training goes on")
+            self.mute = True
 
 
 def _save_model(model: keras.Model, run: RunFolder) -> None:
     temporary = run.path / "model.tmp.keras"
-    model.save(temporary)
-    temporary.replace(run.model)
+    try:
+        model.save(temporary)
+        temporary.replace(run.model)
+    finally:
+        temporary.unlink(missing_ok=True)

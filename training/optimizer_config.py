@@ -1,7 +1,7 @@
 """Settings of what is done with gradients, and of the learning rate over a run."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.ema_decay: expected a number between 0 and 1, found {self.ema_decay}")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"optimizer.clip_norm: expected more than 0, or null, found {self.clip_norm}")
+        _check_read(self, "optimizer", "momentum", "name", ("sgd",))
+        _check_read(self, "optimizer", "lookahead_steps", "lookahead", (True,))
+        _check_read(self, "optimizer", "lookahead_rate", "lookahead", (True,))
+        _check_read(self, "optimizer", "ema_decay", "average", ("ema",))
+        _check_read(self, "optimizer", "swa_start", "average", ("swa",))
+        _check_read(self, "optimizer", "reference_batch_size", "scale_rate", ("linear", "sqrt"))
 
     @property
     def decay(self) -> float:
@@ -117,3 +123,21 @@ class ScheduleConfig:
                 raise ValueError(f"schedule.{name}: expected more than 0, at most 1, found {getattr(self, name)}")
         if not 0 <= self.end < 1:
             raise ValueError(f"schedule.end: expected 0 to less than 1, found {self.end}")
+        for name in ("plateau_factor", "plateau_patience"):
+            _check_read(self, "schedule", name, "name", ("plateau",))
+        _check_read(self, "schedule", "power", "name", ("polynomial",))
+        _check_read(self, "schedule", "decay_rate", "name", ("exponential",))
+        for name in ("start", "peak"):
+            _check_read(self, "schedule", name, "name", ("one_cycle",))
+        _check_read(self, "schedule", "end", "name", ("cosine", "polynomial", "one_cycle"))
+
+
+def _check_read(config: Any, group: str, setting: str, reader: str, values: tuple[Any, ...]) -> None:
+    """Raises ValueError if a setting was changed that another one, by its value, leaves unread."""
+    default = next(field.default for field in fields(config) if field.name == setting)
+    found, chosen = getattr(config, setting), getattr(config, reader)
+    if found != default and chosen not in values:
+        wanted = " or ".join(str(value).lower() if isinstance(value, bool) else value for value in values)
+        raise ValueError(
+            f"{group}.{setting}: found {found}, which only --{group}.{reader} {wanted} reads, not {chosen}"
+        )

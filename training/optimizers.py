@@ -157,6 +157,13 @@ class Updater(tf.Module):
                 args=(variable,),
             )
 
+    def drop_accumulated(self) -> None:
+        """Begins a new accumulation: to be called when other variables are trained from here on."""
+        if self._config.accumulate > 1:
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+            self._accumulated.assign(0)
+
     def end_epoch(self, strategy: tf.distribute.Strategy, epoch: int) -> None:
         """Counts an epoch, from 0, that has just been trained: swa averages the weights at its end.
 
@@ -192,6 +199,19 @@ class Updater(tf.Module):
         finally:
             for part, value in zip(parts, raw, strict=True):
                 part.assign(value)
+
+
+def synchronize_statistics(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Gives all replicas the mean of their statistics of batch normalisation.
+
+    That mean is what a checkpoint and a saved model hold. Validated with statistics of their own, replicas would score
+    models that nobody gets. As the statistics are linear, taking the mean earlier does not change what it is later.
+    """
+    if strategy.num_replicas_in_sync > 1:
+        for layer in model.submodules:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                for statistic in (layer.moving_mean, layer.moving_variance):
+                    statistic.assign(statistic.numpy())
 
 
 def recompute_statistics(

@@ -41,6 +41,9 @@ def plot_history(history: list[dict[str, float]], folder: Path) -> None:
         axis.grid(alpha=0.25)
         axis.xaxis.get_major_locator().set_params(integer=True)
     temporary = folder / "curves.tmp.png"
-    figure.savefig(temporary, dpi=120)
-    temporary.replace(folder / "curves.png")
-    plt.close(figure)
+    try:
+        figure.savefig(temporary, dpi=120)
+        temporary.replace(folder / "curves.png")
+    finally:
+        temporary.unlink(missing_ok=True)
+        plt.close(figure)

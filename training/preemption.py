@@ -8,10 +8,15 @@ EXIT_CODE = 75
 
 
 class Preemption:
-    """Takes SIGTERM within its context: `asked` becomes true, and who trains stops at the next step."""
+    """Takes SIGTERM within its context.
+
+    Attributes:
+      asked: the signal has come; who trains saves and stops.
+      deferred: there is something to save; before that, the signal raises Preempted at once.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.deferred = False
 
     def __enter__(self) -> "Preemption":
         self._before = signal.signal(signal.SIGTERM, self._ask)
@@ -22,6 +27,8 @@ class Preemption:
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
+        if not self.deferred:
+            raise Preempted("stopped as asked (SIGTERM) before the first step; the same command goes on")
 
 
 class Preempted(Exception):

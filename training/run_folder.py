@@ -98,8 +98,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file that is whole or not there at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # on a full disk half a file is what keeps it full
 
 
 @contextlib.contextmanager
@@ -153,9 +156,10 @@ def _check(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
 
 def _differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     changes = []
-    for name, value in wanted.items():
-        if isinstance(value, dict):
-            changes += _differences(found.get(name, {}), value, f"{prefix}{name}.")
-        elif found.get(name) != value and f"{prefix}{name}" not in MAY_CHANGE:
-            changes.append(f"{prefix}{name}: {found.get(name)} there, {value} here")
+    for name in [*wanted, *(name for name in found if name not in wanted)]:
+        there, here = found.get(name), wanted.get(name)
+        if isinstance(here, dict):
+            changes += _differences(there or {}, here, f"{prefix}{name}.")
+        elif there != here and f"{prefix}{name}" not in MAY_CHANGE:
+            changes.append(f"{prefix}{name}: {there} there, {here} here")
     return changes

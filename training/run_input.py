@@ -23,10 +23,11 @@ from records.input_pipeline import (
     training_splits,
 )
 from records.mend import describe_lost, mend
-from records.mixing import example_weights
+from records.mixing import check_weights, example_weights
 from records.service import NOT_PROMISED, service_batches
 from records.shards import ShardFile
 from training.config import TrainConfig
+from training.devices import check_batch_size
 from training.run_folder import RunFolder
 
 MOST_WAITING = 0.1
@@ -231,6 +232,18 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
         # The default strategy leaves batches on the host.
         return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name, 2))
     return strategy.experimental_distribute_dataset(batches)
+
+
+def check_fits(records: str, info: RecordsInfo, config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
+    """Raises ValueError unless records, settings and devices fit together."""
+    check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
+    if not info.labeled:
+        raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
+    splits, validation_split = training_splits(info, config.input.fold)
+    steps_per_epoch(info.shard_files(records, splits), config.global_batch_size)
+    check_image_size(info, config)
+    info.shards(validation_split)
+    check_weights(records, info, config.input)
 
 
 def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:

@@ -62,7 +62,12 @@ def saved_score(run: RunFolder, records) -> float:
     return float(overlap.result()["dice_per_image"])
 
 
-@pytest.mark.parametrize("name", CHOICES)
+_SLOW = {"u-net++", "compiled", "accumulation"}  # more than ten seconds each
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name for name in CHOICES]
+)
 def test_a_choice_trains_resumes_exactly_and_saves_what_was_validated(nuclei, tmp_path, name):
     folder, info = nuclei
     whole, halted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "halted")

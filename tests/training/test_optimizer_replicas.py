@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # a minute
+
 CASES = ["adam", "adamw with all", "lamb with all", "swa"]
 
 

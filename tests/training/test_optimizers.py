@@ -163,14 +163,9 @@ def run_steps(trained: Trained, numbers) -> None:
 
 @pytest.mark.parametrize(("name", "lookahead", "average", "accumulate", "scaling"), COMBINATIONS)
 def test_a_resumed_run_is_an_uninterrupted_one(name, lookahead, average, accumulate, scaling, tmp_path):
+    settings = ({"lookahead_steps": 2} if lookahead else {}) | ({"swa_start": 2} if average == "swa" else {})
     config = OptimizerConfig(
-        name,
-        lookahead=lookahead,
-        lookahead_steps=2,
-        average=average,
-        swa_start=2,
-        accumulate=accumulate,
-        clip_norm=1.0,
+        name, lookahead=lookahead, average=average, accumulate=accumulate, clip_norm=1.0, **settings
     )
     straight = Trained(config, linear_model(), scaling)
     run_steps(straight, range(3))
