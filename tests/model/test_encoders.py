@@ -199,7 +199,7 @@ def test_without_weights_nothing_is_loaded():
         # Pixels of the window's ends and middle, as 8-bit 0, 127.5 and 255 in what each encoder was trained on.
         ("mobilenetv3small", True, lambda z: z),
         ("convnexttiny", True, lambda z: ((z + 1) / 2 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
-        ("convnexttiny", False, lambda z: z),
+        pytest.param("convnexttiny", False, lambda z: z, marks=pytest.mark.slow),
         # Mean 0 becomes ImageNet's mean, deviation 1 its deviation.
         ("mobilenetv3small", False, lambda z: 2 * (z * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406]) - 1),
     ],

@@ -196,7 +196,7 @@ def test_training_goes_on_when_a_worker_dies_and_the_servers_end_cleanly(service
     del batches
     processes[2].send_signal(signal.SIGINT)
     processes[0].send_signal(signal.SIGTERM)
-    assert [processes[number].wait(timeout=20) for number in (2, 0)] == [0, 0]
+    assert [processes[number].wait(timeout=90) for number in (2, 0)] == [0, 0]
 
 
 # --- silence
