@@ -62,7 +62,7 @@ def saved_score(run: RunFolder, records) -> float:
     return float(overlap.result()["dice_per_image"])
 
 
-_SLOW = {"u-net++", "compiled", "accumulation"}  # more than ten seconds each
+_SLOW = set(CHOICES) - {"ema", "frozen encoder"}  # ten seconds each
 
 
 @pytest.mark.parametrize(

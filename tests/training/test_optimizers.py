@@ -161,7 +161,10 @@ def run_steps(trained: Trained, numbers) -> None:
         trained.updater.end_epoch(STRATEGY, number)
 
 
-@pytest.mark.parametrize(("name", "lookahead", "average", "accumulate", "scaling"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("name", "lookahead", "average", "accumulate", "scaling"),
+    [pytest.param(*each, marks=[] if each[0] == "adamw" else pytest.mark.slow) for each in COMBINATIONS],
+)
 def test_a_resumed_run_is_an_uninterrupted_one(name, lookahead, average, accumulate, scaling, tmp_path):
     settings = ({"lookahead_steps": 2} if lookahead else {}) | ({"swa_start": 2} if average == "swa" else {})
     config = OptimizerConfig(
