@@ -115,6 +115,7 @@ def test_two_workers_one_killed_and_both_restarted_train_what_one_machine_trains
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_of_two_workers_that_was_stopped_and_killed_equals_an_uninterrupted_one(records, tmp_path):
     config = dataclasses.replace(
         CONFIG,
