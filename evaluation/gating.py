@@ -29,10 +29,10 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def choose_threshold(probabilities: np.ndarray, gains: np.ndarray) -> float:
-    """Returns the threshold with which clearing what lies below it gains most; of equals, the one that clears fewest.
+    """Returns the threshold with which clearing what lies below it gains most; of equals, the one that clears most.
 
-    It lies half way between two probabilities, so that no rounding decides; it is 0, which clears nothing, where
-    nothing is gained.
+    What is cleared without a loss saves time. But nothing shows that all could be cleared where that gains no more than
+    keeping some. The threshold lies half way between two probabilities, so that no rounding decides; 0 clears nothing.
 
     Args:
       probabilities: float [n], of an object in each image or tile.
@@ -43,7 +43,8 @@ def choose_threshold(probabilities: np.ndarray, gains: np.ndarray) -> float:
     totals = np.concatenate([[0.0], np.cumsum(gains[order])])  # with the first 0, 1, ... n cleared
     # Equal probabilities are cleared together.
     counts = np.flatnonzero(np.concatenate([[True], ordered[1:] > ordered[:-1], [True]]))
-    count = counts[np.flatnonzero(totals[counts] >= totals[counts].max() - _ROUNDING)[0]]
+    best = counts[totals[counts] >= totals[counts].max() - _ROUNDING]
+    count = best[-2] if best[-1] == len(ordered) and len(best) > 1 else best[-1]
     if count == 0:
         return 0.0
     above = np.append(ordered, _MORE_THAN_SURE)[count]
