@@ -19,30 +19,53 @@ def main() -> None:
         "python test.py",
         "Evaluates a trained run in batch on held-out shards.",
     )
-    from evaluation.evaluator import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, evaluate
-    from evaluation.table import score_table
+    from evaluation.detection import evaluate_answers
+    from evaluation.evaluator import evaluate
+    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
+    from evaluation.gating import open_gate
+    from evaluation.table import detection_table, gate_line, score_table
     from inference.predictor import check_fits, load_run
     from records.info import read_info
     from training.devices import choose_strategy
     from training.run_folder import RunFolder
 
-    run = RunFolder(Path(paths["run"]))
+    run, tell = RunFolder(Path(paths["run"])), cli.console.print
     # Other splits may be damaged; what is wrong with this one is found when it is read.
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
     strategy, _ = choose_strategy(config.virtual_replicas)
     with strategy.scope():
         trained = load_run(run)
+        classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
     check_fits(trained, info, paths["run"], paths["records"])
     folder = run.evaluation(config.split)
-    metrics = evaluate(trained, paths["records"], info, folder, config, strategy, cli.progress)
+    what = (paths["records"], info)
+    title = f"{paths['run']} on {paths['records']}, split {config.split}"
+    how = (config, strategy, cli.progress)
+    if trained.task == "classify":
+        if classifier:
+            raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
+        metrics = evaluate_answers(trained, *what, folder, *how)
+        if info.labeled:
+            tell(detection_table(metrics, title))
+            tell(f"scores    {folder / METRICS_FILE}")
+            tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
+        else:
+            tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
+        tell(f"answers   {folder / PER_IMAGE_FILE}")
+        return
+    gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
+    metrics = evaluate(trained, *what, folder, *how, gate)
     if info.labeled:
-        cli.console.print(score_table(metrics, f"{paths['run']} on {paths['records']}, split {config.split}"))
-        cli.console.print(f"scores    {folder / METRICS_FILE}")
+        tell(score_table(metrics, title))
+    if gate:
+        tell(f"gate      {gate_line(metrics, tuned, 'tiles' if trained.crop else 'images')}")
+    if info.labeled:
+        tell(f"scores    {folder / METRICS_FILE}")
     else:
-        cli.console.print(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
-        cli.console.print(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
-    cli.console.print(f"pictures  {folder / PICTURES_FOLDER}")
+        tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
+        tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
+    tell(f"pictures  {folder / PICTURES_FOLDER}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python train.py RECORDS RUN [settings]: trains a U-Net on every GPU there is."""
+"""python train.py RECORDS RUN [settings]: trains a U-Net, or a classifier, on every GPU there is."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def main() -> int:
         TrainConfig,
         {"records": "Folder made by `python -m preprocess`.", "run": "Folder for the trained model and its history."},
         "python train.py",
-        "Trains a U-Net; the same command continues a run that was stopped.",
+        "Trains a U-Net, or with --task classify a classifier; the same command continues a run that was stopped.",
     )
     import tensorflow as tf
     from tensorflow import keras
@@ -29,6 +29,7 @@ def main() -> int:
     from training.loop import train
     from training.preemption import EXIT_CODE, Preempted
     from training.run_folder import RunFolder
+    from training.task import make_task
     from training.workers import Workers
 
     info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
@@ -47,7 +48,8 @@ def main() -> int:
     except Preempted as stop:
         cli.console.print(str(stop))
         return EXIT_CODE
-    tell(f"{'best':<10} epoch {state.best_epoch + 1}, validation Dice {state.best_score:.4f}: {run.model}")
+    score = f"validation {make_task(config, info).title} {state.best_score:.4f}"
+    tell(f"{'best':<10} epoch {state.best_epoch + 1}, {score}: {run.model}")
     has_test = "test" in info.splits and info.splits["test"].num_examples
     choice = "" if has_test else f" --split {training_splits(info, config.input.fold)[1]}"
     tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}{choice}")

@@ -12,9 +12,13 @@ class EvalConfig:
     batch_size: int = 16
     """Images at once; scores do not depend on it."""
     threshold: float = 0.5
-    """Probability from which a pixel belongs to a class; without effect with more than two exclusive classes."""
+    """Probability from which a pixel belongs to a class, without effect with more than two exclusive classes; of a
+    classifier: from which there is an object."""
+    gate: str | None = None
+    """A run of --task classify: images (of models for crops: tiles) that it clears are not segmented, and empty. From
+    which probability on is chosen on validation."""
     pictures: int = 4
-    """Pictures each of the best, the median and the worst."""
+    """Pictures each of the best, the median and the worst; of a classifier: of false alarms and misses."""
     seed: int = 0
     """Of the bootstrap."""
     virtual_replicas: int | None = None

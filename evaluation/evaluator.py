@@ -1,7 +1,6 @@
 """Batch evaluation of a trained run on one split of records."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,28 +9,16 @@ import pandas as pd
 import tensorflow as tf
 
 from evaluation.config import EvalConfig
+from evaluation.examples import check_complete, read_examples, split_batches
+from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, clear_folder, write_metrics
 from evaluation.pictures import draw_comparison, file_name
-from evaluation.statistics import (
-    Counts,
-    class_cells,
-    confusion,
-    exclusive_counts,
-    image_scores,
-    overlapping_counts,
-    summarize,
-)
+from evaluation.statistics import Counts, count_masks, image_scores, summarize
 from imaging.codec import decode_mask, encode_png
+from inference.gate import Gate
 from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
-from records.config import InputConfig
 from records.damage import explain_damage
-from records.files import join, open_file
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches
-from records.schema import decode, decode_pixels
-from records.shards import OFFSETS_FILE, read_record
-
-METRICS_FILE, PER_IMAGE_FILE = "metrics.json", "per_image.csv"
-PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+from records.schema import decode_pixels
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -44,39 +31,39 @@ def evaluate(
     config: EvalConfig,
     strategy: tf.distribute.Strategy,
     progress: Progress,
+    gate: Gate | None = None,
 ) -> dict[str, float | list[float] | None]:
     """Writes metrics.json, per_image.csv and result-image/ into `folder`; returns the metrics.
 
     Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. A model
-    trained on crops predicts tiles of their size; images are judged whole all the same.
+    trained on crops predicts tiles of their size; images are judged whole all the same. Images, or tiles, that the gate
+    clears are not segmented.
     """
-    _clear(folder)
-    replicas = strategy.num_replicas_in_sync
-    batch_size = -(-config.batch_size // replicas) * replicas  # every replica gets equally many
-    files = info.shard_files(records, [config.split])
-    batches = eval_batches(files, info, batch_size, InputConfig(crop=trained.crop))
+    clear_folder(folder)
+    files, batches = split_batches(records, info, config.split, trained.crop, config.batch_size, strategy)
     total = info.splits[config.split].num_examples
     keys: list[str] = []
     groups: list[str] = []
     counts: list[Counts] = []
+    cleared: list[np.ndarray] = []
     classes = trained.scored_classes
     with progress("evaluate", total) as report, explain_damage(records, info, files):
-        found = predict_batches(trained, batches, strategy, config.threshold)
+        found = _note_cleared(predict_batches(trained, batches, strategy, config.threshold, gate), cleared)
         for batch in found if trained.crop is None else join_tiles(found):
             keys += [key.decode() for key in batch["source_id"]]
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
                 # A batch at a time, because confusion matrices of all images would fill the memory.
-                counts.append(_count(trained, batch["mask"], batch["prediction"]))
+                counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             report(len(keys))
-    if len(keys) != total:
-        raise ValueError(
-            f"{records}: expected {total} examples in split {config.split}, found {len(keys)}; "
-            "`python -m records verify` names what is wrong"
-        )
+    check_complete(records, info, config.split, len(keys))
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
+    if gate is not None:
+        judged = np.concatenate(cleared)
+        metrics |= {"gate": config.gate, "gate_threshold": gate.threshold}
+        metrics |= {"num_cleared": int(judged.sum()), "num_judged": len(judged)}
     if info.labeled:
         every = Counts(*map(np.concatenate, zip(*counts, strict=True)))
         metrics |= summarize(every, np.array(groups), list(classes.values()), config.seed)
@@ -85,27 +72,17 @@ def evaluate(
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
         chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}
-    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
-    _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores)
+    write_metrics(folder, metrics)
+    _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores, gate)
     return metrics
 
 
-def _count(trained: TrainedModel, truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> Counts:
-    table_of = class_cells if trained.overlapping else confusion
-    pairs = zip(truths, predictions, strict=True)
-    tables = np.stack([table_of(truth, found, len(trained.classes)) for truth, found in pairs])
-    return overlapping_counts(tables) if trained.overlapping else exclusive_counts(tables, list(trained.scored_classes))
-
-
-def _clear(folder: Path) -> None:
-    """Makes the folder, without what an earlier evaluation left: old and new files must not mix."""
-    for name in (PICTURES_FOLDER, PREDICTIONS_FOLDER):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for old in (folder / name).glob("*.png"):
-            old.unlink()
-    (folder / PREDICTIONS_FOLDER).rmdir()
-    for name in (METRICS_FILE, PER_IMAGE_FILE):
-        (folder / name).unlink(missing_ok=True)
+def _note_cleared(batches: Iterable[dict], cleared: list[np.ndarray]) -> Iterator[dict]:
+    """Yields the batches, and adds to the list which of their images or tiles the gate has cleared."""
+    for batch in batches:
+        if "cleared" in batch:
+            cleared.append(batch["cleared"])
+        yield batch
 
 
 def per_image_table(keys: list[str], groups: list[str], counts: Counts, class_names: list[str]) -> pd.DataFrame:
@@ -136,20 +113,6 @@ def _rank(table: pd.DataFrame, pictures: int) -> dict[str, str]:
     return {f"{name}-{index + 1:02d}": key for name, keys in groups.items() for index, key in enumerate(keys)}
 
 
-def _find_records(records: str, keys: list[str]) -> dict[str, tuple[str, int]]:
-    """Returns (path of the shard, byte offset in it) by key."""
-    path = join(records, OFFSETS_FILE)
-    try:
-        with open_file(path) as file:
-            table = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
-        return {key: (join(records, table["shard"][key]), int(table["offset"][key])) for key in keys}
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}), and pictures need it; the scores are written; "
-            "`python -m preprocess` with --overwrite makes the records anew"
-        ) from error
-
-
 def _draw(
     trained: TrainedModel,
     records: str,
@@ -158,16 +121,17 @@ def _draw(
     chosen: dict[str, str],
     threshold: float,
     scores: dict[str, float],
+    gate: Gate | None,
 ) -> None:
     if not chosen:
         return
-    places = _find_records(records, list(chosen.values()))
+    examples = read_examples(records, list(chosen.values()))
     window = info.stored_window(trained.window)
     for name, key in chosen.items():
-        record = decode(read_record(*places[key]))
+        record = examples[key]
         image = decode_pixels(record, info.dtype)
         truth = None if record.mask is None else decode_mask(record.mask)
-        prediction = predict_image(trained, image, threshold)
+        prediction = predict_image(trained, image, threshold, gate)
         rank = name.replace("-0", " ").replace("-", " ")
         title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
         path = folder / f"{name}-{file_name(key)}.png"

@@ -50,14 +50,7 @@ def draw_comparison(
         panels.insert(1, ("truth", paint_classes(shown, true)))
         panels.append(("difference", _paint_difference(shown, true, found & known)))
         present |= true.any((1, 2))
-    height, width = shown.shape[:2]
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.2 * len(panels), 3.2 * height / width + 0.75), layout="constrained"
-    )
-    for axis, (name, panel) in zip(axes, panels, strict=True):
-        axis.imshow(panel, interpolation="nearest")
-        axis.set_title(name, fontsize=10, color="#4b5563")
-        axis.set_axis_off()
+    figure = _arrange(panels, title)
     if len(classes) > 1 and present.any():
         names = [(colour(index), name) for index, name in enumerate(classes.values()) if present[index]]
         _add_legend(figure, names, "outside lower left")
@@ -65,7 +58,39 @@ def draw_comparison(
         wrong = "invented" if len(classes) == 1 else "invented, or of another class"
         kinds = [(AGREED, "agreed"), (MISSED, "missed"), (INVENTED, wrong)]
         _add_legend(figure, kinds, "outside lower right" if len(classes) > 1 else "outside lower center")
+    _save(figure, path)
+
+
+def draw_truth(
+    path: Path,
+    image: np.ndarray,
+    truth: np.ndarray,
+    classes: dict[int, str],
+    title: str,
+    overlapping: bool = False,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Writes a PNG with image and truth side by side. Arguments as those of `draw_comparison`."""
+    shown = display_image(image, window)
+    true = class_areas(truth, list(classes), overlapping)
+    _save(_arrange([("image", shown), ("truth", paint_classes(shown, true))], title), path)
+
+
+def _arrange(panels: list[tuple[str, np.ndarray]], title: str):
+    """Returns a figure of named pictures, uint8 RGB of one shape, side by side."""
+    height, width = panels[0][1].shape[:2]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.2 * len(panels), 3.2 * height / width + 0.75), layout="constrained"
+    )
+    for axis, (name, panel) in zip(axes, panels, strict=True):
+        axis.imshow(panel, interpolation="nearest")
+        axis.set_title(name, fontsize=10, color="#4b5563")
+        axis.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def _save(figure, path: Path) -> None:
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

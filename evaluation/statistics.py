@@ -11,10 +11,12 @@ Every score here is a mean over classes of (a sum over images) / (a sum over ima
 serves the score, its bootstrap and its baselines.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from records.info import scored_classes
 from records.schema import class_areas, known_pixels
 
 RESAMPLES = 1000
@@ -101,6 +103,15 @@ def overlapping_counts(cells: np.ndarray) -> Counts:
     tp, fp, fn, tn = np.moveaxis(cells, 2, 0).astype(float)
     correct = (tp + tn).sum(1, keepdims=True)
     return Counts(tp, fp, fn, tn, correct, correct + (fp + fn).sum(1, keepdims=True))
+
+
+def count_masks(
+    truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], classes: list[str], overlapping: bool
+) -> Counts:
+    """Returns the counts of pairs of masks, each [height, width], of the classes that are scored."""
+    table_of = class_cells if overlapping else confusion
+    tables = np.stack([table_of(truth, found, len(classes)) for truth, found in zip(truths, predictions, strict=True)])
+    return overlapping_counts(tables) if overlapping else exclusive_counts(tables, scored_classes(classes, overlapping))
 
 
 def image_scores(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 """A trained model, and what it predicts for batches of records."""
 
+import hashlib
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from tensorflow import keras
 # Imported so that Keras can load models that hold these layers.
 import model.layers  # noqa: F401
 from imaging.tiling import cut, tile_windows
+from inference.gate import Gate, object_probabilities
+from model.config import ModelConfig
 from model.labels import Labels
 from records.info import RecordsInfo, scored_classes
 from training.run_folder import RunFolder, read_config
@@ -34,6 +37,9 @@ class TrainedModel:
       intensity: what stored pixel values mean, see `RecordsInfo`; None: not known.
       window: (lowest, highest) value that the model tells apart, or None.
       crop: side in pixels of the squares it was trained on; None: whole images.
+      fold: that validated it; None: the validation split.
+      task: "segment", or "classify": whether there is any object, see `model.classifier`.
+      digest: SHA-256 of the model's file.
     """
 
     model: keras.Model
@@ -46,6 +52,9 @@ class TrainedModel:
     intensity: dict[str, Any] | None = None
     window: tuple[float, float] | None = None
     crop: int | None = None
+    fold: int | None = None
+    task: str = "segment"
+    digest: str = ""
 
     @property
     def labels(self) -> Labels:
@@ -71,14 +80,18 @@ def load_run(run: RunFolder) -> TrainedModel:
         loaded = keras.models.load_model(run.model, compile=False)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{run.model}: the model cannot be loaded, the file is damaged: {error}") from error
-    settings, records = config["train"]["model"], config["records"]
+    settings, records = config["train"], config["records"]
     known = ("classes", "overlapping", "channels", "dtype", "intensity", "fingerprint")
     try:
+        network = ModelConfig(**settings["model"])
         return TrainedModel(
             model=loaded,
-            multiple=2 ** settings["depth"],
-            window=settings["window"] and tuple(settings["window"]),
-            crop=config["train"]["input"]["crop"],
+            multiple=network.multiple,
+            window=network.window and tuple(network.window),
+            crop=settings["input"]["crop"],
+            fold=settings["input"]["fold"],
+            task=settings.get("task", "segment"),
+            digest=hashlib.sha256(run.model.read_bytes()).hexdigest(),
             **{name: records[name] for name in known},
         )
     except KeyError as error:
@@ -115,8 +128,31 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
         )
 
 
+def check_gate(gate: TrainedModel, trained: TrainedModel, gate_run: str, run: str) -> None:
+    """Raises ValueError unless the gate is a classifier for the images, or the tiles, that the other one segments."""
+    if gate.task != "classify":
+        raise ValueError(f"gate: expected a run of --task classify, found {gate_run} of --task {gate.task}")
+    for name in ("channels", "dtype", "intensity", "classes", "overlapping"):
+        wanted, found = getattr(trained, name), getattr(gate, name)
+        if wanted != found:
+            raise ValueError(
+                f"gate: {run} was trained on records with {name} {wanted}, but {gate_run} on some with {found}; "
+                "train both on the same records"
+            )
+    if gate.crop != trained.crop:
+        sizes = [f"crops of {crop}" if crop else "whole images" for crop in (trained.crop, gate.crop)]
+        raise ValueError(
+            f"gate: {run} was trained on {sizes[0]}, but {gate_run} on {sizes[1]}; "
+            "train both with the same --input.crop"
+        )
+
+
 def predict_batches(
-    trained: TrainedModel, batches: tf.data.Dataset, strategy: tf.distribute.Strategy, threshold: float
+    trained: TrainedModel,
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy,
+    threshold: float,
+    gate: Gate | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields every batch as NumPy arrays, without its images and its padding.
 
@@ -125,20 +161,36 @@ def predict_batches(
       batches: as `eval_batches` returns them.
       strategy: devices.
       threshold: probability from which a pixel belongs to a class, see `Labels.classify`.
+      gate: made within the strategy's scope; what it clears is not segmented. None: all is segmented.
 
     Yields:
       "prediction" [batch, height, width], uint8 class indices or, where classes overlap, uint16 bit fields;
       "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled; "tile" int32
-      [batch, 4] where the batches are of tiles.
+      [batch, 4] where the batches are of tiles; with a gate also its "probability" and "cleared" [batch].
     """
+    predict_masks = _mask_predictor(trained, threshold, gate)
+    return _predict(batches, strategy, lambda batch: predict_masks(batch["image"], batch["weight"] > 0))
+
+
+def predict_answers(
+    trained: TrainedModel, batches: tf.data.Dataset, strategy: tf.distribute.Strategy
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields what `predict_batches` does, but of a classifier: "probability" float32 [batch] of an object."""
+    model = trained.model
+    return _predict(batches, strategy, lambda batch: {"probability": object_probabilities(model, batch["image"])})
+
+
+def _predict(
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy,
+    function: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields what the function makes of each batch, with the batch but for its images, and without padding."""
 
     @tf.function
     def predict(batch):
         def predict_replica(batch):
-            logits = trained.model(batch["image"], training=False)
-            return {"prediction": trained.labels.classify(trained.labels.probabilities(logits), threshold)} | {
-                name: value for name, value in batch.items() if name != "image"
-            }
+            return function(batch) | {name: value for name, value in batch.items() if name != "image"}
 
         return strategy.run(predict_replica, (batch,))
 
@@ -149,6 +201,19 @@ def predict_batches(
         }
         real = results.pop("weight") > 0
         yield {name: value[real] for name, value in results.items()}
+
+
+def _mask_predictor(trained: TrainedModel, threshold: float, gate: Gate | None) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns a function (images, which of them are no padding; None: all) -> "prediction", and what the gate adds."""
+    labels = trained.labels
+
+    def segment(images):
+        return labels.classify(labels.probabilities(trained.model(images, training=False)), threshold)
+
+    def predict(images, real=None):
+        return {"prediction": segment(images)} if gate is None else gate.apply(images, segment, labels.mask_dtype, real)
+
+    return predict
 
 
 def join_tiles(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, list]]:
@@ -173,7 +238,7 @@ def join_tiles(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, l
         yield image
 
 
-def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) -> np.ndarray:
+def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float, gate: Gate | None = None) -> np.ndarray:
     """Returns the predicted mask of one image, [height, width]: uint8 class indices or uint16 bit fields.
 
     A model trained on crops predicts the tiles that `records.crop.tiles` cuts.
@@ -181,12 +246,12 @@ def predict_image(trained: TrainedModel, image: np.ndarray, threshold: float) ->
     Args:
       trained: the model.
       image: stored pixel values [height, width, channels].
-      threshold: as in `predict_batches`.
+      threshold, gate: as in `predict_batches`.
     """
+    predict_masks = _mask_predictor(trained, threshold, gate)
 
     def predict(images: np.ndarray) -> np.ndarray:
-        logits = trained.model(images, training=False)
-        return trained.labels.classify(trained.labels.probabilities(logits), threshold).numpy()
+        return predict_masks(tf.constant(images))["prediction"].numpy()
 
     if trained.crop is None:
         return predict(image[np.newaxis])[0]

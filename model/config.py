@@ -113,6 +113,11 @@ class ModelConfig:
             raise ValueError(f"model.filters: expected at least 1, found {smallest}")
 
     @property
+    def has_any_depth(self) -> bool:
+        """Whether depth and widths of the encoder can be chosen."""
+        return self.encoder in _ANY_DEPTH
+
+    @property
     def is_application(self) -> bool:
         """Whether the encoder is one of keras.applications."""
         return self.encoder not in (*_ANY_DEPTH, "resnet34")

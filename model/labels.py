@@ -42,6 +42,11 @@ class Labels:
         """Whether the outputs' probabilities add up to 1; else each is the sigmoid of its logit."""
         return not self.overlapping and self.outputs > 1
 
+    @property
+    def mask_dtype(self) -> tf.DType:
+        """Of masks."""
+        return tf.uint16 if self.overlapping else tf.uint8
+
     def valid(self, masks: tf.Tensor) -> tf.Tensor:
         """Returns bool [batch, height, width]: where something is known."""
         return masks < IGNORE_BIT if self.overlapping else masks != IGNORE

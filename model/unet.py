@@ -8,8 +8,9 @@ from tensorflow import keras
 from model.blocks import attention_gate, level_block, level_output, upsample
 from model.config import ModelConfig
 from model.encoders import encode
+from model.inputs import prepare_images
 from model.labels import Labels
-from model.layers import Enlarge, StandardizeImage, StatelessNoise, Window
+from model.layers import Enlarge
 
 
 def build_unet(
@@ -40,11 +41,7 @@ def build_unet(
     """
     seeds = itertools.count(seed * 1000)  # one for every layer that needs one
     images = keras.Input([None, None, channels], name="image")
-    x = _normalize(images, config, mean, std, stored_window)
-    if config.input_scaling > 1:
-        x = keras.layers.AveragePooling2D(config.input_scaling, dtype="float32", name="shrink")(x)
-    if config.noise:
-        x = StatelessNoise(config.noise, next(seeds), dtype="float32", name="noise")(x)
+    x = prepare_images(images, config, mean, std, seeds, stored_window)
     features = encode(x, config, seeds, windowed=stored_window is not None)
     decode = _decode_nested if config.decoder == "unetpp" else _decode
     return keras.Model(images, _logits(decode(features, config, seeds), config, labels, next(seeds)), name="unet")
@@ -77,19 +74,6 @@ def supervised_model(model: keras.Model, config: ModelConfig, labels: Labels, se
         head = f"logits_{number}"
         outputs.append(_logits(x, config, labels, next(seeds), head) if nested else _head(x, labels, next(seeds), head))
     return keras.Model(model.input, outputs, name="supervised_unet")
-
-
-def _normalize(images, config: ModelConfig, mean, std, stored_window: tuple[float, float] | None):
-    """Returns float32 pixels, of the same shape: see ModelConfig.input_norm."""
-    x = images
-    if stored_window is not None:
-        x = Window(*stored_window, dtype="float32", name="window")(x)
-    if config.input_norm == "image":
-        return StandardizeImage(dtype="float32", name="standardize")(x)
-    if stored_window is None:
-        variance = [value**2 for value in std]
-        x = keras.layers.Normalization(mean=list(mean), variance=variance, dtype="float32", name="normalize")(x)
-    return x
 
 
 def _decode(features: list, config: ModelConfig, seeds: Iterator[int]):

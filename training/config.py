@@ -1,6 +1,7 @@
 """Settings of a training run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from model.config import AugmentConfig, ModelConfig, Precision
 from model.loss_config import LossConfig
@@ -26,6 +27,9 @@ MAY_CHANGE = frozenset(
 class TrainConfig:
     """How a model is trained."""
 
+    task: Literal["segment", "classify"] = "segment"
+    """What the network answers: segment: which pixels belong to which class; classify: whether there is any object in
+    an image or crop, as one number."""
     epochs: int = 50
     """Times that every training example is seen, at most."""
     global_batch_size: int = 16
@@ -35,7 +39,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     """At its highest."""
     early_stopping: int | None = 15
-    """Epochs without a better validation Dice before training ends; null: never."""
+    """Epochs without a better validation Dice, or F1 of a classifier, before training ends; null: never."""
     checkpoint_minutes: float = 5.0
     """Time between checkpoints; there is one at the end of every epoch too."""
     freeze_epochs: int = 0
@@ -78,3 +82,31 @@ class TrainConfig:
             raise ValueError(
                 f"optimizer.swa_start: expected at most the {self.epochs} epochs, found {self.optimizer.swa_start}"
             )
+        if self.task == "classify":
+            _check_classifier(self.model, self.loss)
+
+
+def _check_classifier(model: ModelConfig, loss: LossConfig) -> None:
+    """Raises ValueError if a setting was changed that a classifier has no use for."""
+    unread = ["decoder", "attention", "deep_supervision", "upsampling"]
+    if not model.has_any_depth:
+        unread.append("filters")  # the decoder's
+    if model.is_application:
+        unread.append("activation")
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(model)}
+    for name in unread:
+        if (found := getattr(model, name)) != defaults[name]:
+            raise ValueError(f"model.{name}: found {found}, which only a decoder reads; --task classify has none")
+    if model.is_application and model.norm in ("group", "none"):
+        raise ValueError(f"model.norm: found {model.norm}, which encoder {model.encoder} has no use for; leave it out")
+    # Both are about the shape of a mask: of one answer nothing has a boundary, and Lovasz is a plain hinge.
+    if shapes := [name for name in ("lovasz", "boundary") if name in loss.terms]:
+        raise ValueError(
+            f"loss.terms: expected losses of single answers with --task classify, found {shapes[0]}, which is about "
+            "masks; choose bce or focal"
+        )
+    if loss.class_weights == "balanced":
+        raise ValueError(
+            "loss.class_weights: found balanced, which counts pixels, with --task classify; balance examples with "
+            "--input.foreground_share 0.5, or give two numbers: of images without objects, and with"
+        )

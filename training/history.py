@@ -4,6 +4,7 @@ import csv
 import io
 
 from training.run_folder import RunFolder, write_text
+from training.task import Task
 
 
 def write_history(run: RunFolder, history: list[dict[str, float]]) -> None:
@@ -15,10 +16,11 @@ def write_history(run: RunFolder, history: list[dict[str, float]]) -> None:
     write_text(run.history, text.getvalue())
 
 
-def describe_epoch(row: dict[str, float], better: bool, epochs: int, seconds: float | None) -> str:
+def describe_epoch(task: Task, row: dict[str, float], better: bool, epochs: int, seconds: float | None) -> str:
     """Returns an epoch in a line.
 
     Args:
+      task: says which scores are shown.
       row: of the history.
       better: whether it is the best so far.
       epochs: of the run, at most.
@@ -26,8 +28,8 @@ def describe_epoch(row: dict[str, float], better: bool, epochs: int, seconds: fl
     """
     left = "" if seconds is None else f"  {_duration((epochs - row['epoch']) * seconds)} left"
     return (
-        f"{row['epoch']:>4}/{epochs}  loss {row['loss']:.4f}  dice {row['dice_per_image']:.4f}  |  "
-        f"val loss {row['val_loss']:.4f}  dice {row['val_dice_per_image']:.4f}  iou {row['val_iou_per_image']:.4f}  |  "
+        f"{row['epoch']:>4}/{epochs}  loss {row['loss']:.4f}  {task.describe_scores(row)}  |  "
+        f"val loss {row['val_loss']:.4f}  {task.describe_scores(row, 'val_')}  |  "
         f"lr {row['learning_rate']:.2e}  {row['images_per_second']:.1f} images/s  "
         f"waiting for input {row['input_wait']:.0%}{left}{'  best' if better else ''}"
     )

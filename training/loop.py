@@ -28,11 +28,8 @@ from training.state import TrainState
 from training.trainer import Trainer, build_trainer
 from training.workers import Agreement, Wishes, Workers
 
-MONITORED = "val_dice_per_image"
-"""What decides which epoch is best; higher is better."""
-
 _SHOW_EVERY = 2.0
-"""Seconds between looks at loss and Dice within an epoch."""
+"""Seconds between looks at loss and scores within an epoch."""
 
 _STATISTICS_STEPS = 50
 """Batches, at most, from which swa takes the statistics of batch normalisation."""
@@ -153,7 +150,9 @@ class _Epochs:
             batches = tell_of_silence(batches, self.tell)
         validation = distribute(self.workers, data.validation_batches())
         window = data.info.stored_window(self.config.model.window)
-        examples = FixedExamples.choose(data.info, data.validation_batches(), window)
+        examples = None  # a classifier paints nothing
+        if self.config.task == "segment":
+            examples = FixedExamples.choose(data.info, data.validation_batches(), window)
         with tf.summary.create_file_writer(str(self.run.tensorboard)).as_default():
             while not state.finished:
                 begun = None if state.step else time.monotonic()
@@ -163,7 +162,8 @@ class _Epochs:
                 data.finish_check(self.tell)  # before anything of the epoch is kept
                 row = self._score_epoch(validation, examples)
                 better = self._keep(row)
-                self.tell(describe_epoch(row, better, self.config.epochs, begun and time.monotonic() - begun))
+                seconds = begun and time.monotonic() - begun
+                self.tell(describe_epoch(self.trainer.task, row, better, self.config.epochs, seconds))
                 for line in data.remarks(row["input_wait"]):
                     self.tell(line)
 
@@ -219,11 +219,12 @@ class _Epochs:
     def _describe_epoch(self, counted: int) -> str:
         """Returns where the epoch stands after so many steps whose loss is known."""
         state = self.trainer.state
-        dice = float(self.trainer.steps.overlap.result()["dice_per_image"])
+        task = self.trainer.task
+        scores = task.describe_scores(task.name_scores(self.trainer.steps.overlap.result()))
         waiting = state.epoch_wait / max(state.epoch_seconds, 1e-9)
-        return f"loss {state.loss_sum / max(1, counted):.4f}  dice {dice:.4f}  waiting {waiting:.0%}"
+        return f"loss {state.loss_sum / max(1, counted):.4f}  {scores}  waiting {waiting:.0%}"
 
-    def _score_epoch(self, validation, examples: FixedExamples) -> dict[str, float]:
+    def _score_epoch(self, validation, examples: FixedExamples | None) -> dict[str, float]:
         """Returns the epoch's row of the history; saves the model, or the averages, if it is the best so far."""
         self._check_weights()
         trainer, state, size = self.trainer, self.trainer.state, self.config.global_batch_size
@@ -231,7 +232,7 @@ class _Epochs:
             "epoch": state.epoch + 1,
             "learning_rate": self._rate(state.step - 1),
             "loss": state.loss_sum / state.step,
-            **{name: float(value) for name, value in trainer.steps.overlap.result().items()},
+            **trainer.task.name_scores(trainer.steps.overlap.result()),
         }
         with trainer.updater.averaged(self.workers.strategy):
             synchronize_statistics(trainer.model, self.workers.strategy)
@@ -241,16 +242,14 @@ class _Epochs:
                 recompute_statistics(trainer.model, self.workers.strategy, seen, lambda batch: batch["image"])
             scores, agreed = self._validate(validation)
             if not agreed.stop:
-                if scores[MONITORED] > state.best_score:
+                if scores[trainer.task.monitored] > state.best_score:
                     _save_model(trainer.model, self.run)
-                pictures = examples.draw(trainer.steps.predict(examples.images).numpy())
+                pictures = examples and examples.draw(trainer.steps.predict(examples.images).numpy())
         if agreed.stop:
             self._stop(agreed)
-        self._show(
-            lambda: tf.summary.image(
-                "image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures)
-            )
-        )
+        if pictures is not None:
+            what, count = "image, truth, prediction", len(pictures)
+            self._show(lambda: tf.summary.image(what, pictures, step=state.epoch + 1, max_outputs=count))
         row |= scores
         row["images_per_second"] = state.step * size / state.epoch_seconds
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
@@ -270,8 +269,8 @@ class _Epochs:
             agreed = Agreement.of(sums)
             if agreed.stop:
                 break
-        overlap = {f"val_{name}": float(value) for name, value in steps.validation_overlap.result().items()}
-        return {"val_loss": loss / weight} | overlap, agreed
+        scores = self.trainer.task.name_scores(steps.validation_overlap.result(), "val_")
+        return {"val_loss": loss / max(weight, 1)} | scores, agreed
 
     def _keep(self, row: dict[str, float]) -> bool:
         """Ends the epoch of this row: history, plots, a checkpoint; returns whether it is the best so far."""
@@ -280,9 +279,9 @@ class _Epochs:
         for name, value in row.items():
             self._show(partial(tf.summary.scalar, f"epoch/{name}", value, step=state.epoch + 1))
         state.history.append(row)
-        better = end_epoch(self.config, state, row[MONITORED])
+        better = end_epoch(self.config, state, row[self.trainer.task.monitored])
         write_history(self.run, state.history)
-        plot_history(state.history, self.run.plots)
+        plot_history(state.history, self.trainer.task, self.run.plots)
         self._save()
         return better
 

@@ -87,14 +87,15 @@ class ScheduleConfig:
     """The learning rate over a run."""
 
     name: Literal["plateau", "cosine", "polynomial", "one_cycle", "exponential", "constant"] = "plateau"
-    """plateau: multiply the rate by plateau_factor when validation Dice stops rising; cosine, polynomial: fall to `end`
-    at the last epoch; one_cycle: rise from `start`, then fall to `end`; exponential: fall by decay_rate an epoch."""
+    """plateau: multiply the rate by plateau_factor when the score of validation stops rising; cosine, polynomial: fall
+    to `end` at the last epoch; one_cycle: rise from `start`, then fall to `end`; exponential: fall by decay_rate an
+    epoch."""
     warmup_epochs: float = 0.0
     """Epochs in which the rate rises linearly from 0, before the schedule begins; not with one_cycle."""
     plateau_factor: float = 0.5
     """What the plateau schedule multiplies by."""
     plateau_patience: int = 5
-    """Epochs without a better validation Dice before it does."""
+    """Epochs without a better score of validation before it does."""
     power: float = 0.9
     """Of polynomial: 1 falls in a line; less stays high for longer."""
     decay_rate: float = 0.95

@@ -8,24 +8,27 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from training.task import Task
+
 TRAIN_COLOUR, VAL_COLOUR = "#9ca3af", "#2563eb"
 
 
-def plot_history(history: list[dict[str, float]], folder: Path) -> None:
-    """Writes curves.png: loss, Dice and learning rate by epoch."""
+def plot_history(history: list[dict[str, float]], task: Task, folder: Path) -> None:
+    """Writes curves.png: loss, the score that decides which epoch is best, and learning rate by epoch."""
     folder.mkdir(parents=True, exist_ok=True)
+    monitored = task.monitored
     epochs = [row["epoch"] for row in history]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
-    for axis, name, title in ((axes[0], "loss", "Loss"), (axes[1], "dice_per_image", "Dice per image")):
+    for axis, name, title in ((axes[0], "loss", "Loss"), (axes[1], monitored.removeprefix("val_"), task.title)):
         axis.plot(epochs, [row[name] for row in history], color=TRAIN_COLOUR, label="train")
         axis.plot(epochs, [row[f"val_{name}"] for row in history], color=VAL_COLOUR, label="val")
         axis.set_title(title, loc="left")
         axis.legend(frameon=False)
-    best = max(history, key=lambda row: row["val_dice_per_image"])
-    axes[1].plot(best["epoch"], best["val_dice_per_image"], "o", color=VAL_COLOUR)
+    best = max(history, key=lambda row: row[monitored])
+    axes[1].plot(best["epoch"], best[monitored], "o", color=VAL_COLOUR)
     axes[1].annotate(
-        f"best {best['val_dice_per_image']:.3f}",
-        (best["epoch"], best["val_dice_per_image"]),
+        f"best {best[monitored]:.3f}",
+        (best["epoch"], best[monitored]),
         textcoords="offset points",
         xytext=(0, -16),
         ha="right",

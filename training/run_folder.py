@@ -27,7 +27,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The best model, by validation Dice: a Keras file."""
+        """The best model, by validation Dice or F1: a Keras file."""
         return self.path / "model.keras"
 
     @property
@@ -59,6 +59,11 @@ class RunFolder:
     def cache(self) -> Path:
         """Decoded training examples while the run goes on, with --input.cache_file_mib."""
         return self.path / "cache"
+
+    @property
+    def gate(self) -> Path:
+        """From which probability on a gate lets images pass, with test.py --gate."""
+        return self.path / "gate.json"
 
     def evaluation(self, split: str) -> Path:
         """Where test.py writes its judgement."""

@@ -13,7 +13,7 @@ class TrainState(tf.train.experimental.PythonState):
     Attributes:
       epoch: the epoch under way, from 0.
       step: steps done in it.
-      best_score: highest validation Dice so far; best_epoch: when.
+      best_score: highest validation Dice, or F1 of a classifier, so far; best_epoch: when.
       plateau_wait: epochs since the last best or reduction; plateau_scale: product of the reductions.
       finished: training has ended.
       epoch_seconds, epoch_wait: time spent in the epoch under way, and of it waiting for input.

@@ -7,10 +7,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.augment import augment
-from model.labels import Labels
 from model.metrics import Overlap, count_pixels
 from training.config import TrainConfig
 from training.optimizers import Updater
+from training.task import Task
 
 THRESHOLD = 0.5
 
@@ -42,8 +42,7 @@ def make_steps(
     updater: Updater,
     loss_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     strategy: tf.distribute.Strategy,
-    labels: Labels,
-    classes: list[int],
+    task: Task,
     overlaps: tuple[Overlap, Overlap],
 ) -> Steps:
     """Returns compiled steps, which train what is trainable now. To be called within the strategy's scope.
@@ -53,13 +52,13 @@ def make_steps(
       model: from images to logits.
       supervised: the model as it is trained: the same, or with logits of lower levels as further outputs.
       updater: takes the gradients.
-      loss_of: (masks, logits) -> a value per example.
+      loss_of: (targets, logits) -> a value per example.
       strategy: what distributes the batches.
-      labels: what masks and logits mean.
-      classes: the classes to score.
+      task: makes targets of masks, and says what is scored.
       overlaps: of training, of validation.
     """
     overlap, validation_overlap = overlaps
+    labels = task.labels
     variables = supervised.trainable_variables
     no_wishes = tf.zeros([0])
     local_batch = config.global_batch_size // strategy.num_replicas_in_sync
@@ -67,10 +66,13 @@ def make_steps(
     def classify(logits):
         return labels.classify(labels.probabilities(logits), THRESHOLD)
 
-    def differentiate(images, masks):
+    def count(targets, logits):
+        return count_pixels(labels, targets, classify(logits), task.classes)
+
+    def differentiate(images, targets):
         with tf.GradientTape() as tape:
             outputs = tf.nest.flatten(supervised(images, training=True))
-            losses = _supervise(loss_of, masks, outputs)
+            losses = _supervise(loss_of, targets, outputs)
             # The mean over the global batch: gradients are summed over replicas.
             loss = tf.reduce_sum(losses) / config.global_batch_size
             objective = updater.scale_loss(loss)
@@ -82,9 +84,10 @@ def make_steps(
     def train_replica(images, masks, step, wishes):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
-        loss, gradients, logits = differentiate(images, masks)
+        targets, known = task.target(masks)
+        loss, gradients, logits = differentiate(images, targets)
         updater.update(gradients, variables)
-        overlap.update_state(count_pixels(labels, masks, classify(logits), classes))
+        overlap.update_state(count(targets, logits), known)
         return tf.concat([[loss], wishes], 0)  # one transfer for all of them
 
     @tf.function
@@ -96,8 +99,10 @@ def make_steps(
 
     def evaluate_replica(images, masks, weights, wishes):
         logits = model(images, training=False)
-        validation_overlap.update_state(count_pixels(labels, masks, classify(logits), classes), weights)
-        sums = [tf.reduce_sum(loss_of(masks, logits) * weights), tf.reduce_sum(weights)]
+        targets, known = task.target(masks)
+        weights *= known
+        validation_overlap.update_state(count(targets, logits), weights)
+        sums = [tf.reduce_sum(loss_of(targets, logits) * weights), tf.reduce_sum(weights)]
         return tf.concat([sums, wishes], 0)
 
     @tf.function

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.blocks import check_norm
+from model.classifier import build_classifier
 from model.encoders import set_encoder_trainable
 from model.labels import Labels
 from model.losses import balanced_weights, make_loss
@@ -22,6 +23,7 @@ from training.optimizers import Updater
 from training.run_folder import RunFolder
 from training.state import TrainState
 from training.step import Steps, make_steps
+from training.task import Task, make_task
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Trainer:
     """What a run trains, and what saves it.
 
     Attributes:
+      task: what the model answers.
       model: from images to logits; what is saved and served.
       updater: changes it.
       steps: compiled.
@@ -36,6 +39,7 @@ class Trainer:
       checkpoints: hold all of it.
     """
 
+    task: Task
     model: keras.Model
     updater: Updater
     steps: Steps
@@ -80,30 +84,32 @@ def build_trainer(
             f"jit_compile: expected one device, found {strategy.num_replicas_in_sync}: a function that XLA compiles "
             "does not find the variables of the others; leave it out"
         )
-    labels = Labels(len(info.classes), info.overlapping)
+    task = make_task(config, info)
+    labels = task.labels
     loss_of = make_loss(config.loss, labels, _class_weights(config, info, labels))
     window = info.stored_window(config.model.window)
     with strategy.scope():
-        model = build_unet(config.model, info.channels, labels, info.mean, info.std, config.seed, window)
+        if config.task == "classify":
+            model = build_classifier(config.model, info.channels, info.mean, info.std, config.seed, window)
+        else:
+            model = build_unet(config.model, info.channels, labels, info.mean, info.std, config.seed, window)
         if tf.train.latest_checkpoint(str(run.checkpoints)) is None and (words := load_weights(model, config.model)):
             tell(f"{'weights':<10} {words}")
         supervised = supervised_model(model, config.model, labels, config.seed)
         updater = Updater(
             config.optimizer, supervised, keras.mixed_precision.global_policy().compute_dtype == "float16"
         )
-        overlaps = Overlap(len(info.scored_classes)), Overlap(len(info.scored_classes))
+        overlaps = Overlap(len(task.classes)), Overlap(len(task.classes))
 
     def steps() -> Steps:
         with strategy.scope():
-            return make_steps(
-                config, model, supervised, updater, loss_of, strategy, labels, info.scored_classes, overlaps
-            )
+            return make_steps(config, model, supervised, updater, loss_of, strategy, task, overlaps)
 
     state = TrainState()
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
     parts = {"model": supervised, "updater": updater, "overlap": overlaps[0], "state": state}
     checkpoints = Checkpoints((own or run).checkpoints, run.checkpoints, **parts)
-    return Trainer(model, updater, steps(), state, checkpoints, steps)
+    return Trainer(task, model, updater, steps(), state, checkpoints, steps)
 
 
 def _class_weights(config: TrainConfig, info: RecordsInfo, labels: Labels) -> list[float] | None:

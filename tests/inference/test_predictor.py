@@ -56,6 +56,18 @@ def test_a_saved_run_is_loaded_with_what_it_was_trained_on(trained, info, tmp_pa
     np.testing.assert_array_equal(loaded.model(images), trained.model(images))
 
 
+def test_depth_and_input_scaling_decide_what_sizes_must_be_multiples_of(info, tmp_path):
+    run = RunFolder(tmp_path)
+    config = ModelConfig(depth=2, filters=2, input_scaling=3)
+    write_config(run, TrainConfig(model=config), info)
+    build_unet(config, 3, Labels(2), info.mean, info.std, seed=1).save(run.model)
+    loaded = load_run(run)
+    assert loaded.multiple == 12
+    check_fits(loaded, dataclasses.replace(info, height=36, width=48), "RUN", "RECORDS")
+    with pytest.raises(ValueError, match="RUN needs images .* multiples of 12, but RECORDS has 64x64"):
+        check_fits(loaded, info, "RUN", "RECORDS")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a RUN folder made by train.py, found no config.json"):
         load_run(RunFolder(tmp_path))

@@ -34,7 +34,7 @@ def result(folder) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping"])
+@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping", "classify"])
 def test_step_losses_do_not_depend_on_the_number_of_replicas(result, name):
     one, two = (result["losses"][f"{name}-{count}"] for count in (1, 2))
     # 14 training examples in batches of 4, twice; as many of two folds.
@@ -47,7 +47,7 @@ def test_augmentation_was_on(result):
     assert not np.allclose(result["losses"]["plain-1"], result["losses"]["augmented-1"], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping"])
+@pytest.mark.parametrize("name", ["plain", "augmented", "overlapping", "classify"])
 def test_epoch_scores_do_not_depend_on_the_number_of_replicas(result, name):
     # The last validation batch holds one image and three of padding: the second replica gets padding alone.
     for one, two in zip(result["history"][f"{name}-1"], result["history"][f"{name}-2"], strict=True):
@@ -64,18 +64,20 @@ def test_batch_norm_dropout_and_noise_train_on_two_replicas(result, folder):
     assert (folder / "random-2" / "model.keras").is_file()
 
 
-def test_evaluation_depends_neither_on_batch_size_nor_on_replicas(result, folder):
-    expected = result["metrics"]["eval-1-1"]
+@pytest.mark.parametrize("name", ["eval", "gated"])
+def test_evaluation_depends_neither_on_batch_size_nor_on_replicas(result, folder, name):
+    expected = result["metrics"][f"{name}-1-1"]
     assert expected["num_examples"] == 14
+    assert 0 < expected.get("num_cleared", 7) < 14
     assert 0 < expected["dice_pooled"] < 1
     tables = []
     for count in (1, 2):
         for batch_size in (1, 7, 32):
-            found = result["metrics"][f"eval-{count}-{batch_size}"]
+            found = result["metrics"][f"{name}-{count}-{batch_size}"]
             assert found.keys() == expected.keys()
             for key, value in expected.items():
                 assert found[key] == pytest.approx(value, abs=1e-5), (key, count, batch_size)
-            table = pd.read_csv(folder / f"eval-{count}-{batch_size}" / "per_image.csv")
+            table = pd.read_csv(folder / f"{name}-{count}-{batch_size}" / "per_image.csv")
             tables.append(table.sort_values("source_id", ignore_index=True))
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table, tables[0], atol=1e-5)

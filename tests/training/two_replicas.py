@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
+from inference.gate import Gate
 from inference.predictor import load_run
 from model.config import AugmentConfig, ModelConfig
 from records.config import InputConfig
@@ -29,6 +30,7 @@ RUNS = {
     "plain": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN, augment=AugmentConfig.none()),
     "augmented": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN),
     "overlapping": TrainConfig(epochs=2, global_batch_size=4, model=PLAIN, input=InputConfig(fold=1)),
+    "classify": TrainConfig(epochs=2, global_batch_size=4, task="classify", model=PLAIN, input=InputConfig(crop=16)),
     "random": TrainConfig(epochs=2, global_batch_size=4, model=ModelConfig(depth=1, filters=2, noise=0.1)),
 }
 
@@ -36,6 +38,14 @@ RUNS = {
 @contextlib.contextmanager
 def silent_progress(label, total):
     yield lambda done, words="": None
+
+
+def gate_by_brightness(average: float, strategy: tf.distribute.Strategy) -> Gate:
+    """Returns a gate that clears images which are darker than the average in their first channel."""
+    with strategy.scope():
+        images = tf.keras.Input([None, None, 3])
+        mean = tf.keras.layers.GlobalAveragePooling2D(keepdims=True)(images[..., :1])
+        return Gate(tf.keras.Model(images, tf.keras.layers.Rescaling(0.1, -0.1 * average)(mean)), threshold=0.5)
 
 
 def main(records: str, folder: Path) -> None:
@@ -59,6 +69,10 @@ def main(records: str, folder: Path) -> None:
             config = EvalConfig(split="train", batch_size=batch_size, pictures=0)
             where = folder / f"eval-{count}-{batch_size}"
             result["metrics"][where.name] = evaluate(trained, records, info, where, config, strategy, silent_progress)
+            where, gate = folder / f"gated-{count}-{batch_size}", gate_by_brightness(info.mean[0], strategy)
+            result["metrics"][where.name] = evaluate(
+                trained, records, info, where, config, strategy, silent_progress, gate
+            )
     (folder / "result.json").write_text(json.dumps(result))
 
 

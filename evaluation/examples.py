@@ -1,0 +1,62 @@
+"""The examples of a split: all of them in batches, and single ones by key."""
+
+import pandas as pd
+import tensorflow as tf
+
+from records.config import InputConfig
+from records.files import join, open_file
+from records.info import RecordsInfo
+from records.input_pipeline import eval_batches
+from records.schema import Record, decode
+from records.shards import OFFSETS_FILE, ShardFile, read_record
+
+
+def split_batches(
+    records: str,
+    info: RecordsInfo,
+    split: str,
+    crop: int | None,
+    batch_size: int,
+    strategy: tf.distribute.Strategy,
+) -> tuple[list[ShardFile], tf.data.Dataset]:
+    """Returns (files of a split, its batches as `eval_batches` makes them, of equally many examples for every device).
+
+    Args:
+      records: their folder.
+      info: of the records.
+      split: its name.
+      crop: side of the tiles; None: whole images.
+      batch_size: examples at once, at least.
+      strategy: devices.
+    """
+    replicas = strategy.num_replicas_in_sync
+    files = info.shard_files(records, [split])
+    return files, eval_batches(files, info, -(-batch_size // replicas) * replicas, InputConfig(crop=crop))
+
+
+def check_complete(records: str, info: RecordsInfo, split: str, found: int) -> None:
+    """Raises ValueError unless so many examples are all of the split."""
+    if found != (total := info.splits[split].num_examples):
+        raise ValueError(
+            f"{records}: expected {total} examples in split {split}, found {found}; "
+            "`python -m records verify` names what is wrong"
+        )
+
+
+def read_examples(records: str, keys: list[str]) -> dict[str, Record]:
+    """Returns single examples by key, for pictures.
+
+    Raises:
+      ValueError: offsets.parquet, which says where they are, cannot be read.
+    """
+    path = join(records, OFFSETS_FILE)
+    try:
+        with open_file(path) as file:
+            table = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
+        places = {key: (join(records, table["shard"][key]), int(table["offset"][key])) for key in keys}
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}), and pictures need it; the scores are written; "
+            "`python -m preprocess` with --overwrite makes the records anew"
+        ) from error
+    return {key: decode(read_record(*place)) for key, place in places.items()}

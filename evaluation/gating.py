@@ -1,0 +1,176 @@
+"""The threshold of a gate: the one with which gate and segmenter score best together on validation."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from evaluation.config import EvalConfig
+from evaluation.examples import check_complete, split_batches
+from evaluation.statistics import Counts, count_masks, image_scores
+from inference.gate import Gate, read_tuned
+from inference.predictor import TrainedModel, check_fits, check_gate, predict_batches
+from records.damage import explain_damage
+from records.info import RecordsInfo
+from records.input_pipeline import training_splits
+
+_ROUNDING = 1e-9
+"""Sums of gains that differ by less are equal."""
+
+_MORE_THAN_SURE = 1.000001
+"""A probability that none reaches."""
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def choose_threshold(probabilities: np.ndarray, gains: np.ndarray) -> float:
+    """Returns the threshold with which clearing what lies below it gains most; of equals, the one that clears most.
+
+    What is cleared without a loss saves time. But nothing shows that all could be cleared where that gains no more than
+    keeping some. The threshold lies half way between two probabilities, so that no rounding decides; 0 clears nothing.
+
+    Args:
+      probabilities: float [n], of an object in each image or tile.
+      gains: float [n], what clearing each adds, where all of lower probability have been cleared.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    ordered = probabilities[order].astype(np.float64)
+    totals = np.concatenate([[0.0], np.cumsum(gains[order])])  # with the first 0, 1, ... n cleared
+    # Equal probabilities are cleared together.
+    counts = np.flatnonzero(np.concatenate([[True], ordered[1:] > ordered[:-1], [True]]))
+    best = counts[totals[counts] >= totals[counts].max() - _ROUNDING]
+    count = best[-2] if best[-1] == len(ordered) and len(best) > 1 else best[-1]
+    if count == 0:
+        return 0.0
+    above = np.append(ordered, _MORE_THAN_SURE)[count]
+    return float((ordered[count - 1] + above) / 2)
+
+
+def clearing_gains(probabilities: np.ndarray, counts: Counts, images: np.ndarray) -> np.ndarray:
+    """Returns what clearing each tile adds to the Dice of its image, float64 [n].
+
+    Tiles of an image are cleared one after another, from the lowest probability; the Dice of several classes is their
+    mean. An image that is not cut is its own tile: then it is its Dice if it is cleared less that if it is kept.
+
+    Args:
+      probabilities: float [n], of an object in each tile.
+      counts: of the tiles, where none is cleared.
+      images: int [n], number of each tile's image, from 0.
+    """
+    order = np.lexsort((probabilities, images))
+    image_of = images[order]
+    kept = np.stack([counts.tp, counts.fp, counts.fn], -1)[order]
+    # Nothing is found in a cleared tile; all that was there is missed.
+    change = np.stack([-kept[..., 0], -kept[..., 1], kept[..., 0]], -1)
+    totals = np.zeros((image_of[-1] + 1, *kept.shape[1:]))
+    np.add.at(totals, image_of, kept)
+    summed = np.cumsum(change, 0)
+    firsts = np.searchsorted(image_of, image_of)
+    after = totals[image_of] + summed - (summed - change)[firsts]
+    gains = np.empty(len(order))
+    gains[order] = _dice(after) - _dice(after - change)
+    return gains
+
+
+def _dice(counts: np.ndarray) -> np.ndarray:
+    """Returns the Dice of each row of [n, classes, (tp, fp, fn)], the mean over classes."""
+    return image_scores(*np.moveaxis(counts, -1, 0))[0].mean(1)
+
+
+def tune_gate(
+    trained: TrainedModel,
+    classifier: keras.Model,
+    records: str,
+    info: RecordsInfo,
+    config: EvalConfig,
+    strategy: tf.distribute.Strategy,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Returns the gate's threshold, and what it does to the validation of these records.
+
+    One pass: everything is segmented once, and what clearing would change follows from its pixel counts.
+
+    Args:
+      trained: segments.
+      classifier: is to be its gate.
+      records: their folder; it has a validation split, or the fold that validated the segmenter.
+      info: of the records.
+      config: settings.
+      strategy: devices.
+      progress: shows how far it is.
+
+    Returns:
+      "threshold"; "dice_per_image" of validation with the gate and "dice_per_image_without"; "num_cleared" of
+      "num_judged" images, or tiles where the models are for tiles.
+    """
+    _, split = training_splits(info, trained.fold)
+    files, batches = split_batches(records, info, split, trained.crop, config.batch_size, strategy)
+    keys, seen, probabilities, counts = [], set(), [], []
+    with progress("gate", info.splits[split].num_examples) as report, explain_damage(records, info, files):
+        for batch in predict_batches(trained, batches, strategy, config.threshold, Gate(classifier)):
+            keys += batch["source_id"].tolist()
+            probabilities.append(batch["probability"])
+            counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
+            seen.update(batch["source_id"])
+            report(len(seen))
+    _, images = np.unique(keys, return_inverse=True)
+    number = int(images.max()) + 1
+    check_complete(records, info, split, number)
+    every, judged = Counts(*map(np.concatenate, zip(*counts, strict=True))), np.concatenate(probabilities)
+    gains = clearing_gains(judged, every, images)
+    threshold = choose_threshold(judged, gains)
+    cleared = judged.astype(np.float64) < threshold
+    totals = np.zeros((number, every.tp.shape[1], 3))
+    np.add.at(totals, images, np.stack([every.tp, every.fp, every.fn], -1))
+    without = float(_dice(totals).mean())
+    return {
+        "threshold": threshold,
+        "dice_per_image": without + float(gains[cleared].sum()) / number,
+        "dice_per_image_without": without,
+        "num_cleared": int(cleared.sum()),
+        "num_judged": len(judged),
+    }
+
+
+def open_gate(
+    trained: TrainedModel,
+    classifier: TrainedModel,
+    records: str,
+    info: RecordsInfo,
+    path: Path,
+    config: EvalConfig,
+    strategy: tf.distribute.Strategy,
+    progress: Progress,
+) -> tuple[Gate, dict[str, Any]]:
+    """Returns (the gate, what `tune_gate` found for it), from a file where it was found before.
+
+    Args:
+      trained, records, info, config, strategy, progress: as those of `tune_gate`; of unlabelled records, what was found
+        on others counts.
+      classifier: the gate's, of the run config.gate.
+      path: gate.json in the RUN folder; one of another gate, model, threshold of pixels or records is replaced.
+
+    Raises:
+      ValueError: gate, model and records do not fit; or the records are unlabelled, and nothing was found before.
+    """
+    check_gate(classifier, trained, config.gate, str(path.parent))
+    check_fits(classifier, info, config.gate, records)
+    identity = {"gate_sha256": classifier.digest, "model_sha256": trained.digest, "pixel_threshold": config.threshold}
+    if info.labeled:
+        identity["fingerprint"] = info.fingerprint
+    tuned = read_tuned(path, identity)
+    if tuned is None:
+        if not info.labeled:
+            raise ValueError(
+                f"gate: expected its threshold in {path}, as {records} is unlabelled and cannot tell it, found none; "
+                "run test.py with this --gate on the records of the training first"
+            )
+        found = tune_gate(trained, classifier.model, records, info, config, strategy, progress)
+        tuned = {"gate": config.gate, **identity, **found}
+        path.write_text(json.dumps(tuned, indent=2) + "\n")
+    return Gate(classifier.model, tuned["threshold"]), tuned
