@@ -60,7 +60,7 @@ class Names:
         for part in reversed(name.split(".")):
             nested = {part: nested}
         try:
-            return {name: self._parser.parse_object(nested)[name]}
+            return {name: self._parser.parse_object(nested, defaults=False)[name]}
         except jsonargparse.ArgumentError as error:
             raise ValueError(f"{name}: expected {_describe(self._types[name])}, found {json.dumps(value)}") from error
 

@@ -87,7 +87,7 @@ def failure(code: int, log: Path) -> str:
     """Returns in a line why a process failed, from its exit code and the end of its log."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL))
-        lines = [" ".join(line.split()) for line in file.read().decode(errors="replace").splitlines()]
+        lines = [" ".join(line.split()) for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if re.match(r"error: |OOM when|[\w.]+(Error|Exception)\b", line)]
     if code < 0:
         name = signal.Signals(-code).name

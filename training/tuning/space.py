@@ -89,7 +89,12 @@ class Space:
     """
 
     def __init__(self, settings: list[Setting], base: TrainConfig, names: Names, content: dict[str, Any]):
-        self.settings, self.base, self.content, self._names = settings, base, content, names
+        self.settings, self.base, self.content = settings, base, content
+        self._choices = {
+            (setting.name, name): names.read(setting.name, value)
+            for setting in settings
+            for name, value in setting.choices.items()
+        }
 
     def config(self, values: dict[str, Any]) -> TrainConfig:
         """Returns the settings of a trial, from the values of the searched ones by name.
@@ -127,9 +132,10 @@ class Space:
                 raise ValueError(self._blame(combination, error) + error)
 
     def _typed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns values as TrainConfig has them: tuples for lists, a group's settings for a group."""
         typed = {}
         for name, value in values.items():
-            typed |= self._names.read(name, value)
+            typed |= self._choices.get((name, label(value)), {name: value})
         return typed
 
     def _error(self, combination) -> str:
@@ -164,7 +170,7 @@ def read_space(path: Path, base: TrainConfig) -> Space:
         json.dumps(content)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected a search space, a YAML file; found no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:  # of json.dumps: dates
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:  # of json.dumps: a set
         raise ValueError(f"{path}: expected a search space in YAML, found something else ({error})") from error
     try:
         if not isinstance(content, dict) or not content:
@@ -189,8 +195,6 @@ def _read_setting(name: str, content: Any, names: Names) -> Setting:
         choices = {label(choice): choice for choice in content}
         if len(content) < 2 or len(choices) < len(content):
             raise ValueError(f"{name}: expected two or more different choices, found {json.dumps(content)}")
-        for choice in content:
-            names.read(name, choice)
         return Setting(name, CategoricalDistribution(tuple(choices)), choices)
     if isinstance(content, dict) and {"low", "high"} <= content.keys() <= {"low", "high", "log", "step"}:
         return Setting(name, _read_range(name, content, names), {})
