@@ -1,7 +1,6 @@
 """A process of train.py: started, followed, stopped, and why it failed."""
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import re
@@ -15,11 +14,10 @@ from training.preemption import EXIT_CODE
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 
+_LAUNCH = Path(__file__).with_name("launch.py")
+
 _PATIENCE = 120.0
 """Seconds that a trial, which nobody needs any more, has to end by itself."""
-
-_SET_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of linux/prctl.h."""
 
 _TAIL = 20_000
 """Bytes at the end of a log in which the reason of a failure is looked for."""
@@ -29,25 +27,16 @@ _TAIL = 20_000
 def started(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
     """Starts a process that writes into a log, behind what is there; it does not outlive the context, nor this process.
 
-    It gets no Ctrl-C, which a terminal sends to all: whoever started it stops it, so that it saves first.
+    It gets no Ctrl-C: see `training/tuning/launch.py`.
     """
-    library, parent = ctypes.CDLL(None) if sys.platform == "linux" else None, os.getpid()
-
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if library is not None:  # elsewhere, it trains on if this process is killed, and the next one waits for it
-            library.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-
+    launch = [sys.executable, "-S", str(_LAUNCH), str(os.getpid())]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            launch + command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            preexec_fn=prepare,  # noqa: PLW1509  (this process has no other threads)
         )
     try:
         yield process
