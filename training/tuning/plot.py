@@ -132,6 +132,7 @@ def _draw_axis(axis, place: float, each: _Axis) -> None:
             fontsize=8,
             color=_INK,
             linespacing=0.95,
+            parse_math=False,
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8},  # over the lines
             zorder=4,
         )

@@ -95,23 +95,29 @@ class _Search:
             if settings is None:
                 self.tell("every combination of the settings has been tried")
                 break
-            trial, running = running or Trial(len(trials), settings), None
-            self.tell(f"{f'trial {trial.number}':<10} {describe_settings(trial)}")
-            write_trial(self.folder, trial)
-            trial = _Run(self, trial, proposal, best_trial(trials)).run()
-            write_trial(self.folder, trial)
-            self._clean(trial)
-            trials.append(trial)
-            self.tell(f"{'':<10} {describe_end(trial, best_trial(trials) is trial)}")
+            trials.append(self._run(running or Trial(len(trials), settings), proposal, best_trial(trials)))
+            running = None
             write_results(self.folder, self.space, self.info, trials)
-            failures = failures + 1 if trial.state == "failed" else 0
+            failures = failures + 1 if trials[-1].state == "failed" else 0
             if failures == self.config.max_failures:
                 raise ValueError(
                     f"{self.folder.path}: {failures} trials failed one after the other, the last one as: "
-                    f"{trial.reason}; see {self.folder.log(trial.number)}; the same command goes on with the next trial"
+                    f"{trials[-1].reason}; see {self.folder.log(trials[-1].number)}; the same command goes on with the "
+                    "next trial"
                 )
         write_results(self.folder, self.space, self.info, trials)
         return trials
+
+    def _run(self, trial: Trial, proposal: Proposal, best: Trial | None) -> Trial:
+        """Returns a trial as it ended."""
+        self.tell(f"{f'trial {trial.number}':<10} {describe_settings(trial)}")
+        write_trial(self.folder, trial)
+        trial = _Run(self, trial, proposal, best).run()
+        write_trial(self.folder, trial)
+        self._clean(trial)
+        is_best = trial.state == "finished" and (best is None or trial.best[0] > best.best[0])
+        self.tell(f"{'':<10} {describe_end(trial, is_best)}")
+        return trial
 
     def _clean(self, trial: Trial) -> None:
         """Deletes what only a trial that goes on needs: a hundred of them would fill the disk."""
@@ -134,7 +140,8 @@ class _Run:
         # Epochs are judged anew: what the proposal knows of them was in the memory of a process that is gone.
         self._trial, self._before = dataclasses.replace(trial, scores=[]), trial.seconds
         self._search, self._folder, self._proposal = search, search.folder, proposal
-        self._start, self._best, self._epochs = time.monotonic(), best, most_epochs(search.space)
+        self._start, self._best = time.monotonic(), best
+        self._epochs = trial.settings.get("epochs", search.space.base.epochs)
 
     def run(self) -> Trial:
         """Trains, goes on where an earlier process was killed; returns the trial as it ended.
@@ -147,7 +154,6 @@ class _Run:
             config = self._search.space.config(self._trial.settings)
         except ValueError as error:
             return self._ended("failed", str(error))
-        self._epochs = config.epochs
         write_text(self._folder.recipe(number), dump_recipe(config))
         self._wait_for_others()
         if self._is_given_up():
@@ -175,8 +181,6 @@ class _Run:
             if any(words in reason for words in _FULL_DISK):
                 raise ValueError(f"trial {self._trial.number}: {reason}; make room, and the same command goes on")
             return self._ended("failed", reason)
-        if self._trial.best is None:
-            return self._ended("failed", "no epoch has a finite score")
         return self._ended("finished")
 
     def _is_given_up(self) -> bool:
@@ -220,6 +224,8 @@ class _Run:
         )
 
     def _ended(self, state: Literal["finished", "pruned", "failed"], reason: str = "") -> Trial:
+        if state != "failed" and self._trial.best is None:
+            state, reason = "failed", "no epoch has a finite score"
         return self._timed(state=state, reason=reason)
 
 

@@ -1,6 +1,7 @@
 """Stands in for train.py: same arguments, files, signals and exit codes, but its scores are a formula.
 
-It fails in the ways of `FAILURES` for some global batch sizes. An epoch takes as many seconds as FAKE_PACE says.
+It fails in the ways of `FAILURES` for some global batch sizes, and has no score for 16. An epoch takes as many seconds
+as FAKE_PACE says.
 """
 
 import csv
@@ -26,6 +27,8 @@ FAILURES = {
 
 def score(config: dict, epoch: int) -> float:
     """Rises with the epochs, highest at a learning rate of 1e-3."""
+    if config.get("global_batch_size") == 16:
+        return math.nan
     return (1 - 0.2 * abs(math.log10(config["learning_rate"]) + 3)) * (1 - 0.5**epoch)
 
 

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 from records.info import RecordsInfo, read_info
+from tests.training.tuning.fake_train import score
 from training.config import TrainConfig
 from training.tuning import process, results
 from training.tuning.config import TuneConfig
 from training.tuning.search import search
 from training.tuning.space import read_space
+from training.tuning.study import Proposal
 from training.tuning.trial import SearchFolder, Trial
 
 FAKE = Path(__file__).with_name("fake_train.py")
@@ -44,7 +46,7 @@ SPACE = (
     "learning_rate: {low: 1e-5, high: 1e-1, log: true}\nmodel.filters: [4, 8, 16]\nmodel.dropout: {low: 0, high: 0.5}\n"
 )
 
-BASE = TrainConfig(epochs=4, checkpoint_minutes=0)
+BASE = TrainConfig(epochs=4, global_batch_size=8, checkpoint_minutes=0)
 CONFIG = TuneConfig(space="", trials=5, min_epochs=1, train=BASE)
 
 
@@ -59,6 +61,19 @@ def run_search(
     checked = read_space(path, config.train)
     trials = search("records", info, SearchFolder(folder), config, checked, told.append, lambda words: None)
     return trials, told
+
+
+def imagined_trials(space: Path, config: TuneConfig) -> list[Trial]:
+    """Returns the trials of a search that gives up nothing, made without processes and files."""
+    checked, trials = read_space(space, config.train), []
+    for number in range(config.trials):
+        proposal = Proposal(config, checked, trials)
+        settings = proposal.settings()
+        scores = [score(settings, epoch) for epoch in range(1, config.train.epochs + 1)]
+        for each in scores:
+            assert not proposal.gives_up(each)
+        trials.append(Trial(number, settings, "finished", scores, notes=proposal.notes))
+    return trials
 
 
 def without_times(trials: list[Trial]) -> list[Trial]:

@@ -5,7 +5,6 @@ import fcntl
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tests.training.tuning.searches import (
     CONFIG,
     ROOT,
     SPACE,
+    imagined_trials,
     run_search,
     start_command,
     use_fake,
@@ -26,9 +26,14 @@ from tests.training.tuning.searches import (
 )
 from training.preemption import EXIT_CODE
 from training.tuning.process import is_held
-from training.tuning.trial import SearchFolder, read_trials
+from training.tuning.trial import SearchFolder, read_trials, write_trial
 
-FLAGS = ("--min_epochs=1", "--train.epochs=4", "--train.checkpoint_minutes=0")  # of CONFIG
+FLAGS = (
+    "--min_epochs=1",
+    "--train.epochs=4",
+    "--train.global_batch_size=8",
+    "--train.checkpoint_minutes=0",
+)  # of CONFIG
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +83,12 @@ def test_a_search_killed_over_and_over_equals_an_uninterrupted_one(tmp_path, mon
 
 def test_killed_with_its_trial_it_goes_on_with_the_same_trial_and_proposes_the_same(tmp_path):
     """Behind ten trials, where proposals follow from the results before."""
-    config = dataclasses.replace(CONFIG, trials=13, pruner="none")
-    whole, _ = run_search(tmp_path / "whole", config=config)
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    folder = SearchFolder(tmp_path / "killed")
-    for path in folder.trials.glob("001[12]*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    config, folder = dataclasses.replace(CONFIG, trials=13, pruner="none"), SearchFolder(tmp_path / "killed")
+    run_search(folder.path, config=dataclasses.replace(config, trials=1))
+    whole = imagined_trials(tmp_path / "space.yaml", config)
+    assert without_times(read_trials(folder)) == whole[:1]
+    for trial in whole[:11]:
+        write_trial(folder, trial)
     process = start_command(folder.path, "--trials=13", *FLAGS, "--pruner=none", pace=0.3)
     history = folder.run(11).history
     wait_for(lambda: history.exists() and len(history.read_text().splitlines()) == 3)
@@ -145,7 +150,9 @@ def test_a_trial_that_a_killed_search_has_left_is_waited_for(tmp_path):
 
 def test_the_command_shows_a_table_and_what_to_do_next(tmp_path):
     space = f"{SPACE}optimizer: [{{name: adam}}, {{name: adamw, weight_decay: 0.01}}]"
-    process = start_command(tmp_path / "search", "--trials=3", "--train.epochs=3", space=space)
+    process = start_command(
+        tmp_path / "search", "--trials=3", "--train.epochs=3", "--train.global_batch_size=8", space=space
+    )
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     folder = SearchFolder(tmp_path / "search")
