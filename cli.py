@@ -100,6 +100,16 @@ def _switches(config_class: type, prefix: str = "--") -> Iterator[str]:
             yield from _switches(field.type, f"{prefix}{field.name}.")
 
 
+def say_nothing(*_) -> None:
+    """Stands for `console.print` where another process talks."""
+
+
+@contextlib.contextmanager
+def show_nothing(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """Stands for `progress` where another process shows it."""
+    yield say_nothing
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command and exits.
 

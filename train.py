@@ -29,21 +29,23 @@ def main() -> int:
     from training.loop import train
     from training.preemption import EXIT_CODE, Preempted
     from training.run_folder import RunFolder
+    from training.workers import Workers
 
-    tell = cli.console.print
     info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy, reason = choose_strategy(config.virtual_replicas)
+    strategy, reason = choose_strategy(config.virtual_replicas, several_machines=True)
+    is_chief = Workers.of(strategy).is_chief
+    tell, progress = (cli.console.print, cli.progress) if is_chief else (cli.say_nothing, cli.show_nothing)
     tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")
     policy, reason = choose_precision(config.precision)
     keras.mixed_precision.set_global_policy(policy)
     tell(f"{'precision':<10} {policy}: {reason}")
     run = RunFolder(Path(paths["run"]))
     try:
-        state = train(paths["records"], info, run, config, strategy, cli.progress, tell)
+        state = train(paths["records"], info, run, config, strategy, progress, tell)
     except Preempted as stop:
-        tell(str(stop))
+        cli.console.print(str(stop))
         return EXIT_CODE
     tell(f"{'best':<10} epoch {state.best_epoch + 1}, validation Dice {state.best_score:.4f}: {run.model}")
     has_test = "test" in info.splits and info.splits["test"].num_examples

@@ -65,13 +65,15 @@ def measure(records: str, config: BenchmarkConfig, run: Path, tell: Callable[[st
     from training.devices import choose_strategy
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input
+    from training.workers import Workers
 
     train, info = config.train, read_info(records, check_shards=False)
     strategy, devices = choose_strategy(train.virtual_replicas)
+    workers = Workers.of(strategy)
     keras.mixed_precision.set_global_policy(choose_precision(train.precision)[0])
     step = _make_step(train, info, strategy, run)
-    with open_input(records, info, RunFolder(run), train, cli.progress, tell) as data:
-        batches = iter(distribute(strategy, data.training_batches(0, 0)))
+    with open_input(records, info, RunFolder(run), train, workers, cli.progress, tell) as data:
+        batches = iter(distribute(workers, data.training_batches(0, 0)))
         constant = next(batches)
         settling = train.input.prefetch + _BUFFERED
         _time_round(step, constant, batches, 1)  # traces, warms up

@@ -45,8 +45,9 @@ def augment(
 
     images, mask_dtype = tf.cast(images, tf.float32), masks.dtype
     planes = tf.concat([images, tf.cast(masks, tf.float32)[..., None]], -1)
-    if config.flip:
+    if config.horizontal_flip:
         planes = _where(uniform(0, 0, 1) < 0.5, tf.reverse(planes, [2]), planes)
+    if config.vertical_flip:
         planes = _where(uniform(1, 0, 1) < 0.5, tf.reverse(planes, [1]), planes)
     if config.quarter_turns and height == width:
         turns = tf.cast(uniform(2, 0, 4), tf.int32)

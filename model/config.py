@@ -135,10 +135,12 @@ class ModelConfig:
 class AugmentConfig:
     """What happens to training images."""
 
-    flip: bool = True
-    """Mirror left-right and upside down, each with probability 1/2."""
+    horizontal_flip: bool = True
+    """Mirror left-right with probability 1/2. Not where left and right are classes, such as lungs."""
+    vertical_flip: bool = True
+    """Mirror upside down with probability 1/2. Not where images have a top, such as street scenes."""
     quarter_turns: bool = True
-    """Rotate by 0, 90, 180 or 270 degrees; square images only."""
+    """Rotate by 0, 90, 180 or 270 degrees; square images only, and not where images have a top."""
     affine: float = 0.5
     """Probability of an affine transform."""
     rotation: float = 15.0
@@ -162,4 +164,4 @@ class AugmentConfig:
     @staticmethod
     def none() -> "AugmentConfig":
         """Returns the settings that change nothing."""
-        return AugmentConfig(False, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return AugmentConfig(False, False, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

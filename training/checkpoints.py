@@ -14,13 +14,14 @@ class Checkpoints:
 
     Args:
       folder: for them alone.
+      source: folder to restore from, where that is another one.
       **parts: what is saved: anything that tf.train.Checkpoint tracks.
     """
 
-    def __init__(self, folder: Path, **parts):
+    def __init__(self, folder: Path, source: Path | None = None, **parts):
         self._checkpoint = tf.train.Checkpoint(**parts)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=_KEPT)
-        self._folder = folder
+        self._folder, self._source = folder, source or folder
 
     def save(self) -> None:
         """Saves all parts.
@@ -46,14 +47,16 @@ class Checkpoints:
         Raises:
           ValueError: there are checkpoints, but all are damaged.
         """
-        for path in reversed(self._manager.checkpoints):
+        found = tf.train.get_checkpoint_state(str(self._source))
+        paths = found.all_model_checkpoint_paths if found else []
+        for path in reversed(paths):
             try:
                 self._checkpoint.restore(path)
                 return path
             except (IndexError, tf.errors.OpError) as error:
                 tell(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before")
-        if self._manager.checkpoints:
-            raise ValueError(f"{self._folder}: expected a checkpoint that can be read; train into another RUN folder")
+        if paths:
+            raise ValueError(f"{self._source}: expected a checkpoint that can be read; train into another RUN folder")
         return None
 
     def _drop_unfinished(self) -> None:

@@ -2,29 +2,38 @@
 
 import tensorflow as tf
 
+from training.workers import cluster_size
 
-def choose_strategy(virtual_replicas: int | None = None) -> tuple[tf.distribute.Strategy, str]:
-    """Returns (distribution strategy, why): all GPUs of the machine, mirrored, or its one device.
+
+def choose_strategy(
+    virtual_replicas: int | None = None, several_machines: bool = False
+) -> tuple[tf.distribute.Strategy, str]:
+    """Returns (distribution strategy, why): of all machines that TF_CONFIG names, all GPUs, or the one device.
+
+    Before the first operation of TensorFlow in the process: several machines cannot be joined later.
 
     Args:
       virtual_replicas: split the CPU into so many logical devices and mirror over them.
+      several_machines: whether the caller can work on several.
 
     Raises:
-      ValueError: TF_CONFIG names several machines.
+      ValueError: TF_CONFIG names several machines that cannot be used, or cannot be understood.
     """
+    machines = cluster_size()
+    if machines > 1 and (virtual_replicas or not several_machines):
+        other = "virtual_replicas, which divide one machine" if virtual_replicas else "a command that works on one"
+        raise ValueError(f"TF_CONFIG: expected one machine for {other}, found {machines}; unset TF_CONFIG")
     if virtual_replicas:
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration() for _ in range(virtual_replicas)]
         tf.config.set_logical_device_configuration(cpu, logical)
         devices = [f"/cpu:{index}" for index in range(virtual_replicas)]
         return tf.distribute.MirroredStrategy(devices), f"{virtual_replicas} logical devices on the CPU"
-    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec()
-    machines = sum(cluster.num_tasks(job) for job in cluster.jobs)
-    if machines > 1:
-        raise ValueError(f"TF_CONFIG: expected one machine, found {machines}; unset it to use this machine's devices")
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    if machines > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy(), f"{machines} machines, here {len(gpus) or 'no'} GPUs"
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy(), f"{len(gpus)} GPUs"
     return tf.distribute.get_strategy(), "1 GPU" if gpus else "no GPU, so the CPU"

@@ -132,19 +132,21 @@ def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Fou
     from training.devices import choose_strategy
     from training.run_folder import RunFolder
     from training.run_input import check_fits, distribute, open_input
+    from training.workers import Workers
 
     train, info = config.train, read_info(records, check_shards=False)
     strategy, reason = choose_strategy(train.virtual_replicas)
     tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")
-    check_fits(records, info, train, strategy)
+    workers = Workers.of(strategy)
+    check_fits(records, info, train, workers)
     policy, reason = choose_precision(train.precision)
     keras.mixed_precision.set_global_policy(policy)
     tell(f"{'precision':<10} {policy}: {reason}")
     with ExitStack() as stack:
         run = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        data = stack.enter_context(open_input(records, info, RunFolder(run), train, cli.progress, tell))
+        data = stack.enter_context(open_input(records, info, RunFolder(run), train, workers, cli.progress, tell))
         train_step, done = _make_step(train, info, strategy, run, tell), 0
-        batches = iter(distribute(strategy, data.training_batches(0, 0)))
+        batches = iter(distribute(workers, data.training_batches(0, 0)))
         report = stack.enter_context(cli.progress("rates", config.updates))
 
         def step(rate: float) -> float:

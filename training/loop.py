@@ -1,10 +1,13 @@
 """The loop: epochs of steps, validation, checkpoints, history; goes on where an earlier run stopped."""
 
+import contextlib
 import math
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import tensorflow as tf
 from tensorflow import keras
@@ -23,6 +26,7 @@ from training.run_input import Progress, RunInput, check_fits, distribute, open_
 from training.schedule import end_epoch, learning_rate
 from training.state import TrainState
 from training.trainer import Trainer, build_trainer
+from training.workers import Agreement, Wishes, Workers
 
 MONITORED = "val_dice_per_image"
 """What decides which epoch is best; higher is better."""
@@ -59,18 +63,50 @@ def train(
       FloatingPointError: the loss is no longer finite.
       Preempted: the process was asked to stop; the same call goes on.
     """
-    check_fits(records, info, config, strategy)
-    with Preemption() as preemption, hold(run, config, info):
-        trainer = build_trainer(run, config, info, strategy, tell)
+    workers = Workers.of(strategy)
+    check_fits(records, info, config, workers)
+    with Preemption() as preemption, _take(run, config, info, workers) as own, _peers_present(workers):
+        workers.check_same("settings and records", (config, info.fingerprint))
+        trainer = build_trainer(run, config, info, strategy, tell, own)
         if restored := trainer.checkpoints.restore(tell):
             tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
+        workers.check_same("checkpoint", (trainer.state.epoch, trainer.state.step))
         if trainer.state.finished:
-            drop_cache(run.cache)  # left if it was killed at its very end
+            drop_cache(own.cache)  # left if it was killed at its very end
             tell("this run has finished; a longer one needs another RUN folder")
             return trainer.state
-        with open_input(records, info, run, config, progress, tell) as data:
-            _Epochs(trainer, data, run, config, strategy, preemption, progress, tell).train()
+        with open_input(records, info, own, config, workers, progress, tell) as data:
+            _Epochs(trainer, data, own, config, workers, preemption, progress, tell).train()
         return trainer.state
+
+
+@contextlib.contextmanager
+def _take(run: RunFolder, config: TrainConfig, info: RecordsInfo, workers: Workers) -> Iterator[RunFolder]:
+    """Takes the RUN folder for the chief, and yields where this worker writes.
+
+    All workers must save whenever one does, since some variables are then averaged over all of them. What the others
+    save goes with them.
+    """
+    if workers.is_chief:
+        with hold(run, config, info):
+            yield run
+    else:
+        with tempfile.TemporaryDirectory(prefix="worker-") as folder:
+            yield RunFolder(Path(folder))
+
+
+@contextlib.contextmanager
+def _peers_present(workers: Workers) -> Iterator[None]:
+    """Ends a run that has lost a worker as one that was asked to stop: started anew on all machines, it goes on."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if workers.count == 1:
+            raise
+        raise Preempted(
+            f"another machine is gone ({type(error).__name__}); the same command on all {workers.count} machines "
+            "goes on from the last checkpoint"
+        ) from error
 
 
 @dataclass
@@ -82,7 +118,7 @@ class _Epochs:
       data: what is read.
       run: where it goes.
       config: settings.
-      strategy: devices.
+      workers: which of those that train together this is.
       preemption: asks to stop.
       progress, tell: as of `train`.
       mute: TensorBoard's files cannot be written, and that was told.
@@ -92,7 +128,7 @@ class _Epochs:
     data: RunInput
     run: RunFolder
     config: TrainConfig
-    strategy: tf.distribute.Strategy
+    workers: Workers
     preemption: Preemption
     progress: Progress
     tell: Callable[[str], None]
@@ -112,10 +148,10 @@ class _Epochs:
             )
         state.num_lost = data.num_lost
         # Without damaged records an epoch may have become shorter than what is done of it.
-        batches = iter(distribute(self.strategy, data.training_batches(state.epoch, min(state.step, data.steps))))
+        batches = iter(distribute(self.workers, data.training_batches(state.epoch, min(state.step, data.steps))))
         if self.config.input.data_service is not None:
             batches = tell_of_silence(batches, self.tell)
-        validation = distribute(self.strategy, data.validation_batches())
+        validation = distribute(self.workers, data.validation_batches())
         window = data.info.stored_window(self.config.model.window)
         examples = FixedExamples.choose(data.info, data.validation_batches(), window)
         with tf.summary.create_file_writer(str(self.run.tensorboard)).as_default():
@@ -134,10 +170,10 @@ class _Epochs:
     def _train_epoch(self, batches, report: Callable[..., None]) -> None:
         """Runs the epoch's steps from state.step on, with a checkpoint now and then."""
         state, config, steps = self.trainer.state, self.config, self.data.steps
-        saved = shown = time.monotonic()
+        wishes = Wishes(self.workers, 60 * config.checkpoint_minutes, _SHOW_EVERY)
         if state.step == 0:
             self.trainer.steps.overlap.reset_state()
-        pending = None  # the loss of the step before: fetched while the device computes the next one
+        pending = None  # the step before: its results are fetched while the device computes the next one
         while state.step < steps:
             start = time.monotonic()
             batch = next(batches)
@@ -145,31 +181,28 @@ class _Epochs:
             self.data.raise_if_damaged()
             rate = self._rate(state.step)
             number = tf.constant(state.epoch * steps + state.step, tf.int64)
-            loss = self.trainer.steps.train(batch, number, tf.constant(rate, tf.float32))
-            if pending is not None:
-                self._count_loss(*pending)
-            pending = (state.step, loss, rate)
+            asked = wishes.ask(self.preemption.asked, self.data.is_checked)
+            results = self.trainer.steps.train(batch, number, tf.constant(rate, tf.float32), asked)
+            agreed = self._take_in(*pending) if pending is not None else Agreement()
+            if self.workers.count == 1:
+                agreed = Agreement.of(asked)  # there is nobody to wait for
+            pending = (state.step, rate, *results)
             state.step += 1
-            # Not before the check of the shards is done: what was learnt of damaged ones must not be kept.
-            due = time.monotonic() - saved >= 60 * config.checkpoint_minutes and self.data.is_checked
-            stop = self.preemption.asked
-            if due or stop or state.step == steps:
-                self._count_loss(*pending)
+            if state.step == steps or agreed.save or agreed.stop:
+                agreed |= self._take_in(*pending)
                 pending = None
             if state.step == steps:
-                self.trainer.updater.end_epoch(self.strategy, state.epoch)
-            words = ""
-            if time.monotonic() - shown >= _SHOW_EVERY:  # what the device knows is waited for
-                words, shown = self._describe_epoch(state.step - (pending is not None)), time.monotonic()
+                self.trainer.updater.end_epoch(self.workers.strategy, state.epoch)
+            words = self._describe_epoch(state.step - (pending is not None)) if agreed.show else ""
             state.epoch_seconds += time.monotonic() - start
-            if due:
+            if agreed.save:
                 self._save()
-                saved = time.monotonic()
             report(state.step * config.global_batch_size, words)
-            if stop:
-                self._stop()
+            if agreed.stop:
+                self._stop(agreed)
 
-    def _count_loss(self, step: int, loss: tf.Tensor, rate: float) -> None:
+    def _take_in(self, step: int, rate: float, loss: tf.Tensor, wishes: tf.Tensor) -> Agreement:
+        """Counts a step's loss; returns what the workers agree on behind it."""
         state = self.trainer.state
         value, number = float(loss), state.epoch * self.data.steps + step
         if not math.isfinite(value):
@@ -181,6 +214,7 @@ class _Epochs:
         state.loss_sum += value
         self._show(lambda: tf.summary.scalar("step/loss", value, step=number))
         self._show(lambda: tf.summary.scalar("step/learning_rate", rate, step=number))
+        return Agreement.of(wishes)
 
     def _describe_epoch(self, counted: int) -> str:
         """Returns where the epoch stands after so many steps whose loss is known."""
@@ -199,19 +233,19 @@ class _Epochs:
             "loss": state.loss_sum / state.step,
             **{name: float(value) for name, value in trainer.steps.overlap.result().items()},
         }
-        with trainer.updater.averaged(self.strategy):
-            synchronize_statistics(trainer.model, self.strategy)
+        with trainer.updater.averaged(self.workers.strategy):
+            synchronize_statistics(trainer.model, self.workers.strategy)
             if self.config.optimizer.average == "swa" and trainer.updater.is_averaging:
                 seen = self.data.training_batches(state.epoch, 0).take(min(self.data.steps, _STATISTICS_STEPS))
-                seen = distribute(self.strategy, seen)
-                recompute_statistics(trainer.model, self.strategy, seen, lambda batch: batch["image"])
-            scores = self._validate(validation)
-            if scores is not None:
+                seen = distribute(self.workers, seen)
+                recompute_statistics(trainer.model, self.workers.strategy, seen, lambda batch: batch["image"])
+            scores, agreed = self._validate(validation)
+            if not agreed.stop:
                 if scores[MONITORED] > state.best_score:
                     _save_model(trainer.model, self.run)
                 pictures = examples.draw(trainer.steps.predict(examples.images).numpy())
-        if scores is None:
-            self._stop()
+        if agreed.stop:
+            self._stop(agreed)
         self._show(
             lambda: tf.summary.image(
                 "image, truth, prediction", pictures, step=state.epoch + 1, max_outputs=len(pictures)
@@ -222,19 +256,22 @@ class _Epochs:
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
         return row
 
-    def _validate(self, validation) -> dict[str, float] | None:
-        """Returns the scores of validation, or None if the process was asked to stop."""
+    def _validate(self, validation) -> tuple[dict[str, float], Agreement]:
+        """Returns the scores of validation, or of a part of it if the workers agree to stop."""
         steps = self.trainer.steps
         # Of its own: what was counted in training stays until the epoch is kept, so stopping now loses nothing.
         steps.validation_overlap.reset_state()
         loss = weight = 0.0
+        wishes, agreed = Wishes(self.workers, math.inf, math.inf), Agreement()
         for batch in validation:
-            if self.preemption.asked:
-                return None
-            batch_loss, batch_weight = steps.evaluate(batch)
+            asked = wishes.ask(self.preemption.asked, self.data.is_checked)
+            batch_loss, batch_weight, sums = steps.evaluate(batch, asked)
             loss, weight = loss + float(batch_loss), weight + float(batch_weight)
+            agreed = Agreement.of(sums)
+            if agreed.stop:
+                break
         overlap = {f"val_{name}": float(value) for name, value in steps.validation_overlap.result().items()}
-        return {"val_loss": loss / weight} | overlap
+        return {"val_loss": loss / weight} | overlap, agreed
 
     def _keep(self, row: dict[str, float]) -> bool:
         """Ends the epoch of this row: history, plots, a checkpoint; returns whether it is the best so far."""
@@ -249,11 +286,11 @@ class _Epochs:
         self._save()
         return better
 
-    def _stop(self) -> None:
+    def _stop(self, agreed: Agreement) -> None:
         """Raises Preempted, with a checkpoint of where the run stands."""
         state = self.trainer.state
         where = f"stopped as asked (SIGTERM) in epoch {state.epoch + 1} behind step {state.step}"
-        if self.data.is_checked:
+        if agreed.checked:
             self._save()
             raise Preempted(f"{where}, saved; the same command goes on from there")
         raise Preempted(f"{where}, before all shards were checked; the same command goes on from the last checkpoint")

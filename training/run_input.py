@@ -24,11 +24,13 @@ from records.input_pipeline import (
 )
 from records.mend import describe_lost, mend
 from records.mixing import check_weights, example_weights
+from records.order import divide
 from records.service import NOT_PROMISED, service_batches
 from records.shards import ShardFile
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.run_folder import RunFolder
+from training.workers import Workers
 
 MOST_WAITING = 0.1
 """Share of an epoch's time from which waiting for input is worth advice."""
@@ -44,15 +46,17 @@ class RunInput:
     Attributes:
       info: of the records.
       config: settings of the run.
+      workers: which of those that train together this is.
       training, validation: files of the shards.
-      weights: how often each training example is seen, see `records.mixing`; None: all alike.
-      cache: the decoded training examples, or None.
+      weights: how often each training example of this worker is seen, see `records.mixing`; None: all alike.
+      cache: the decoded training examples of this worker, or None.
       check: looks for damage in the background; None where that was done before.
       num_lost: damaged records that are left out.
     """
 
     info: RecordsInfo
     config: TrainConfig
+    workers: Workers
     training: list[ShardFile]
     validation: list[ShardFile]
     weights: np.ndarray | None
@@ -63,35 +67,50 @@ class RunInput:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return steps_per_epoch(self.training, self.config.global_batch_size)
+        return steps_per_epoch(self.training, self.batch_size, self.workers.count)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a batch of this worker."""
+        return self.config.global_batch_size // self.workers.count
 
     def training_batches(self, epoch: int, step: int) -> tf.data.Dataset:
-        """Returns endless batches from there on, see `train_batches`, without strings: accelerators take none."""
-        batch_size, seed, config = self.config.global_batch_size, self.config.seed, self.config.input
+        """Returns this worker's endless batches from there on, see `train_batches`; without strings, which no
+        accelerator takes."""
+        config = self.config.input
         if config.data_service is not None:
+            seed = self.config.seed + self.workers.index  # each worker reads a stream of its own
             decode = train_decoder(self.info, config, seed)
-            batches = service_batches(self.training, batch_size, seed, config, decode, epoch)
+            batches = service_batches(self.training, self.batch_size, seed, config, decode, epoch)
         else:
             batches = self._read(epoch, step)
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
 
     def _read(self, epoch: int, step: int) -> tf.data.Dataset:
-        batch_size, seed, config = self.config.global_batch_size, self.config.seed, self.config.input
         return train_batches(
-            self.training, self.info, batch_size, seed, config, epoch, step, weights=self.weights, cache=self.cache
+            self.training,
+            self.info,
+            self.batch_size,
+            self.config.seed,
+            self.config.input,
+            epoch,
+            step,
+            share=self.workers.share,
+            weights=self.weights,
+            cache=self.cache,
         )
 
     def validation_batches(self) -> tf.data.Dataset:
-        """Returns every validation example once, see `eval_batches`, without strings.
+        """Returns this worker's share of the validation examples, each once, see `eval_batches`, without strings.
 
         Where crops are set they come in tiles, and Dice per image is that per tile.
         """
         local = replace(self.config.input, data_service=None)
-        batches = eval_batches(self.validation, self.info, self.config.global_batch_size, local)
+        batches = eval_batches(self.validation, self.info, self.batch_size, local, self.workers.share)
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
 
     def batch_keys(self, epoch: int, step: int) -> list[str]:
-        """Returns the keys of a training batch; none where other machines choose its examples."""
+        """Returns the keys of this worker's part of a training batch; none where other machines choose its examples."""
         if self.config.input.data_service is not None:
             return []
         return [key.decode() for key in next(iter(self._read(epoch, step)))["source_id"].numpy()]
@@ -156,10 +175,19 @@ def open_input(
     info: RecordsInfo,
     run: RunFolder,
     config: TrainConfig,
+    workers: Workers,
     progress: Progress,
     tell: Tell,
 ) -> Iterator[RunInput]:
     """Yields the input of a run. Damage met within the context becomes an error that names the record.
+
+    Args:
+      records: folder of the records.
+      info: of the records.
+      run: where mended shards and a cache in a file go.
+      config: settings.
+      workers: which of those that train together this is.
+      progress, tell: show how far it is, and lines.
 
     Raises:
       ValueError: records and settings do not fit, or records are damaged.
@@ -179,9 +207,10 @@ def open_input(
                     "those mended in RUN; leave it out, or make the records anew"
                 )
             tell(f"{'input':<10} {NOT_PROMISED}")
-        weights = example_weights(records, info, training, config.input)
-        cache = _open_cache(info, training, run, config, progress, tell)
-        yield RunInput(info, config, training, validation, weights, cache, entered, num_lost)
+        own, _ = divide(training, workers.share)
+        weights = example_weights(records, info, own, config.input)
+        cache = _open_cache(info, own, run, config, progress, tell)
+        yield RunInput(info, config, workers, training, validation, weights, cache, entered, num_lost)
     # Not after an error: a run that goes on uses its file again.
     if cache is not None:
         cache.close()
@@ -225,8 +254,13 @@ def _open_cache(
         return fill_cache(info, training, decoded, report, run.cache if where == "file" else None)
 
 
-def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
-    """Returns the batches divided between the devices, and brought to them ahead of time."""
+def distribute(workers: Workers, batches: tf.data.Dataset):
+    """Returns a worker's batches divided between its devices, and brought to them ahead of time."""
+    strategy = workers.strategy
+    if workers.count > 1:
+        # Each worker has its own batches already. A function is asked for what one device gets.
+        replicas = strategy.num_replicas_in_sync // workers.count
+        return strategy.distribute_datasets_from_function(lambda _: _split(batches, replicas))
     gpus = tf.config.list_logical_devices("GPU")
     if strategy.num_replicas_in_sync == 1 and gpus:
         # The default strategy leaves batches on the host.
@@ -234,13 +268,25 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
     return strategy.experimental_distribute_dataset(batches)
 
 
-def check_fits(records: str, info: RecordsInfo, config: TrainConfig, strategy: tf.distribute.Strategy) -> None:
+def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
+    """Returns each batch as so many batches of equal size, one after the other."""
+    if parts == 1:
+        return batches
+
+    def split(batch):
+        return {name: tf.reshape(value, [parts, -1, *value.shape[1:]]) for name, value in batch.items()}
+
+    return batches.map(split).unbatch().prefetch(2 * parts)
+
+
+def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Workers) -> None:
     """Raises ValueError unless records, settings and devices fit together."""
-    check_batch_size(config.global_batch_size, strategy.num_replicas_in_sync)
+    check_batch_size(config.global_batch_size, workers.strategy.num_replicas_in_sync)
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
     splits, validation_split = training_splits(info, config.input.fold)
-    steps_per_epoch(info.shard_files(records, splits), config.global_batch_size)
+    files = info.shard_files(records, splits)
+    steps_per_epoch(files, config.global_batch_size // workers.count, workers.count)
     check_image_size(info, config)
     info.shards(validation_split)
     check_weights(records, info, config.input)

@@ -16,11 +16,20 @@ THRESHOLD = 0.5
 
 
 class Steps(NamedTuple):
-    """train(batch, step, learning_rate) -> loss, feeds `overlap`; evaluate(batch) -> (loss sum, weight sum), feeds
-    `validation_overlap`; predict(images) -> masks, on one device."""
+    """The compiled steps and the metrics that they feed.
 
-    train: Callable[..., tf.Tensor]
-    evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    Workers of several machines must decide alike: what each of them wishes for, float32 [any], travels with a step and
+    comes back as the sum over all replicas.
+
+    Attributes:
+      train: (batch, step, learning_rate, wishes) -> (loss, wishes); feeds `overlap`.
+      evaluate: (batch, wishes) -> (loss sum, weight sum, wishes); feeds `validation_overlap`.
+      predict: images -> masks, on one device.
+      overlap, validation_overlap: metrics.
+    """
+
+    train: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
     predict: Callable[[tf.Tensor], tf.Tensor]
     overlap: Overlap
     validation_overlap: Overlap
@@ -52,6 +61,7 @@ def make_steps(
     """
     overlap, validation_overlap = overlaps
     variables = supervised.trainable_variables
+    no_wishes = tf.zeros([0])
     local_batch = config.global_batch_size // strategy.num_replicas_in_sync
 
     def classify(logits):
@@ -69,29 +79,32 @@ def make_steps(
     if config.jit_compile:
         differentiate = tf.function(differentiate, jit_compile=True)
 
-    def train_replica(images, masks, step):
+    def train_replica(images, masks, step, wishes):
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
         loss, gradients, logits = differentiate(images, masks)
         updater.update(gradients, variables)
         overlap.update_state(count_pixels(labels, masks, classify(logits), classes))
-        return loss
+        return tf.concat([[loss], wishes], 0)  # one transfer for all of them
 
     @tf.function
-    def train(batch: dict[str, Any], step, learning_rate):
+    def train(batch: dict[str, Any], step, learning_rate, wishes=no_wishes):
         updater.set_learning_rate(learning_rate)
-        losses = strategy.run(train_replica, (batch["image"], batch["mask"], step))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        results = strategy.run(train_replica, (batch["image"], batch["mask"], step, wishes))
+        total = strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
+        return total[0], total[1:]
 
-    def evaluate_replica(images, masks, weights):
+    def evaluate_replica(images, masks, weights, wishes):
         logits = model(images, training=False)
         validation_overlap.update_state(count_pixels(labels, masks, classify(logits), classes), weights)
-        return tf.reduce_sum(loss_of(masks, logits) * weights), tf.reduce_sum(weights)
+        sums = [tf.reduce_sum(loss_of(masks, logits) * weights), tf.reduce_sum(weights)]
+        return tf.concat([sums, wishes], 0)
 
     @tf.function
-    def evaluate(batch: dict[str, Any]):
-        results = strategy.run(evaluate_replica, (batch["image"], batch["mask"], batch["weight"]))
-        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None) for result in results)
+    def evaluate(batch: dict[str, Any], wishes=no_wishes):
+        results = strategy.run(evaluate_replica, (batch["image"], batch["mask"], batch["weight"], wishes))
+        total = strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
+        return total[0], total[1], total[2:]
 
     @tf.function
     def predict(images):

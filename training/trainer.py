@@ -59,15 +59,17 @@ def build_trainer(
     info: RecordsInfo,
     strategy: tf.distribute.Strategy,
     tell: Callable[[str], None],
+    own: RunFolder | None = None,
 ) -> Trainer:
     """Returns a trainer at the start of its run, all of its variables made within the strategy's scope.
 
     Args:
-      run: where its checkpoints go; where there are some, weights that config.model.weights names are not read again.
+      run: where its checkpoints are; where there are some, weights that config.model.weights names are not read again.
       config: settings.
       info: of the records.
       strategy: devices.
       tell: shows a line to the user.
+      own: where this process writes its checkpoints, if not there.
 
     Raises:
       ValueError: settings, records and devices do not fit together.
@@ -99,7 +101,8 @@ def build_trainer(
 
     state = TrainState()
     # The training metric belongs to the checkpoint: its sums run over a whole epoch.
-    checkpoints = Checkpoints(run.checkpoints, model=supervised, updater=updater, overlap=overlaps[0], state=state)
+    parts = {"model": supervised, "updater": updater, "overlap": overlaps[0], "state": state}
+    checkpoints = Checkpoints((own or run).checkpoints, run.checkpoints, **parts)
     return Trainer(model, updater, steps(), state, checkpoints, steps)
 
 

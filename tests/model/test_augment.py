@@ -10,7 +10,7 @@ from model.config import AugmentConfig
 from model.labels import IGNORE, IGNORE_BIT
 
 NONE = AugmentConfig.none()
-TURNS = dataclasses.replace(NONE, flip=True, quarter_turns=True)
+TURNS = dataclasses.replace(NONE, horizontal_flip=True, vertical_flip=True, quarter_turns=True)
 ALL = AugmentConfig(affine=1.0)
 
 
@@ -68,11 +68,14 @@ def test_flips_and_turns_give_all_eight_poses_and_no_other():
     assert all(60 < count < 140 for count in counts)
 
 
-def test_flips_alone_do_not_turn():
+@pytest.mark.parametrize(("horizontal", "vertical"), [(True, False), (False, True), (True, True)])
+def test_flips_mirror_along_their_own_axes_and_do_not_turn(horizontal, vertical):
     mask = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    _, found = augmented(tf.zeros([40, 2, 3, 1]), tf.constant(np.repeat(mask[None], 40, axis=0)), only(flip=True))
-    poses = {one.tobytes() for one in found}
-    assert poses == {pose.tobytes() for pose in (mask, mask[::-1], mask[:, ::-1], mask[::-1, ::-1])}
+    config = only(horizontal_flip=horizontal, vertical_flip=vertical)
+    _, found = augmented(tf.zeros([40, 2, 3, 1]), tf.constant(np.repeat(mask[None], 40, axis=0)), config)
+    rows, columns = ([1, -1] if chosen else [1] for chosen in (vertical, horizontal))
+    poses = {mask[::row, ::column].tobytes() for row in rows for column in columns}
+    assert {one.tobytes() for one in found} == poses
 
 
 def test_images_that_are_not_square_are_not_turned():

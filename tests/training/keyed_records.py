@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from imaging.codec import encode_png
 from model.config import AugmentConfig, ModelConfig
@@ -20,6 +21,7 @@ from tests.training.runs import without_timings
 from training.config import TrainConfig
 from training.run_folder import RunFolder
 from training.run_input import RunInput, open_input
+from training.workers import Workers
 
 KEYS = {"train": [["a0", "a1", "a2", "a3", "a4"], ["b0", "b1", "b2", "b3"], ["c0", "c1", "c2"]]}
 KEYS["val"] = [["d0", "d1", "d2"], ["e0", "e1"]]
@@ -65,10 +67,17 @@ def write_records(folder: Path, seed: str = "", drop: tuple[str, ...] = ()) -> R
     return info
 
 
-def opened(records: tuple[Path, RecordsInfo], run: Path, config: TrainConfig = CONFIG, told: list | None = None):
+def opened(
+    records: tuple[Path, RecordsInfo],
+    run: Path,
+    config: TrainConfig = CONFIG,
+    told: list | None = None,
+    workers: Workers | None = None,
+):
     folder, info = records
     tell = [].append if told is None else told.append
-    return open_input(str(folder), info, RunFolder(run), config, silent_progress, tell)
+    workers = workers or Workers(tf.distribute.get_strategy())
+    return open_input(str(folder), info, RunFolder(run), config, workers, silent_progress, tell)
 
 
 def keys_of(images: np.ndarray) -> list[str]:

@@ -30,11 +30,13 @@ def test_a_cluster_of_one_machine_is_no_cluster(monkeypatch):
     assert choose_strategy()[0] is tf.distribute.get_strategy()
 
 
-def test_several_machines_are_refused(monkeypatch):
+def test_several_machines_are_refused_where_one_works(monkeypatch):
     cluster = {"cluster": {"worker": ["one:1", "two:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    with pytest.raises(ValueError, match="TF_CONFIG: expected one machine, found 2"):
+    with pytest.raises(ValueError, match="TF_CONFIG: expected one machine for a command that works on one, found 2"):
         choose_strategy()
+    with pytest.raises(ValueError, match="TF_CONFIG: expected one machine for virtual_replicas, .* found 2"):
+        choose_strategy(2, several_machines=True)
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [(1, (None, "1 GPU")), (4, ("mirrored", "4 GPUs"))])

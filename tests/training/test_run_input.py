@@ -33,6 +33,7 @@ from training.config import MAY_CHANGE
 from training.devices import choose_strategy
 from training.run_folder import RunFolder
 from training.run_input import distribute
+from training.workers import Workers
 
 # --- however records are read
 
@@ -154,7 +155,7 @@ CACHES = {"none": STREAMED, "memory": IN_MEMORY, "file": IN_FILE}
 def first_images(records, run: Path, strategy: tf.distribute.Strategy, settings: dict) -> np.ndarray:
     """Returns the images of the batches that all devices together get, from the middle of an epoch on."""
     with opened(records, run, with_input(**settings)) as data:
-        batches = itertools.islice(distribute(strategy, data.training_batches(1, 1)), 7)
+        batches = itertools.islice(distribute(Workers(strategy), data.training_batches(1, 1)), 7)
         return np.concatenate(
             [part for batch in batches for part in strategy.experimental_local_results(batch["image"])]
         )

@@ -13,6 +13,7 @@ from tests.training.keyed_records import CONFIG, with_input
 from tests.training.runs import start
 from training import run_input
 from training.run_input import RunInput
+from training.workers import Workers
 
 
 def test_waiting_for_input_is_in_the_history_in_tensorboard_and_in_the_epochs_line(uninterrupted):
@@ -35,7 +36,7 @@ def test_a_slow_input_is_waited_for_and_advised_about(records, tmp_path, monkeyp
 
     def slow(*args, **how):
         def late(batch):
-            with tf.control_dependencies([tf.py_function(lambda: time.sleep(0.2), [], [])]):
+            with tf.control_dependencies([tf.py_function(lambda: time.sleep(0.6), [], [])]):
                 return {name: tf.identity(value) for name, value in batch.items()}
 
         return fast(*args, **how).map(late)
@@ -68,7 +69,7 @@ def test_advice_is_given_above_a_tenth_and_fits_the_settings(records, tmp_path, 
     info = dataclasses.replace(info, height=2047, width=2048)  # 12 examples of 16 MiB but for a line
     files = info.shard_files(str(folder), ["train"])
     config = with_input(cache_mib=5, **settings)
-    data = RunInput(info, config, files, [], weights, cache, None, 0)
+    data = RunInput(info, config, Workers(tf.distribute.get_strategy()), files, [], weights, cache, None, 0)
     assert list(data.remarks(0.1)) == []
     (line,) = data.remarks(0.1049)
     assert line.startswith("waiting for input took 10% of the time; what helps: ")

@@ -1,0 +1,153 @@
+"""The processes that train together, one on each machine, as TF_CONFIG names them."""
+
+import json
+import os
+import time
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from records.order import Share
+
+_JOBS = ("chief", "worker")
+
+_EXPECTED = (
+    'expected {"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}}, with a '
+    "chief beside the workers at most"
+)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that train one model.
+
+    Attributes:
+      strategy: devices of all of them.
+      index: of this one; 0 is the chief, which writes the RUN folder and talks to the user.
+      count: how many there are.
+    """
+
+    strategy: tf.distribute.Strategy
+    index: int = 0
+    count: int = 1
+
+    @staticmethod
+    def of(strategy: tf.distribute.Strategy) -> "Workers":
+        """Returns the workers of a strategy."""
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return Workers(strategy)
+        resolver = strategy.cluster_resolver
+        cluster = resolver.cluster_spec().as_dict()
+        chiefs = len(cluster.get("chief", ()))
+        index = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+        return Workers(strategy, index, chiefs + len(cluster.get("worker", ())))
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the one that writes and talks."""
+        return self.index == 0
+
+    @property
+    def share(self) -> Share:
+        """Which examples this one reads."""
+        return Share(self.index, self.count)
+
+    def check_same(self, what: str, mine: object) -> None:
+        """Waits for all workers, and raises ValueError unless all bring the same.
+
+        Args:
+          what: is compared, in words.
+          mine: what this one brings; its text is compared.
+        """
+        if self.count == 1:
+            return
+        # 24 bits: float32 holds them exactly, and every device gathers it.
+        number = tf.constant([zlib.crc32(repr(mine).encode()) & 0xFFFFFF], tf.float32)
+
+        gather = tf.function(lambda: self.strategy.gather(self.strategy.run(tf.identity, (number,)), axis=0))
+        everyone = gather().numpy()
+        if (everyone != everyone[0]).any():
+            raise ValueError(
+                f"expected the same {what} on all {self.count} machines, found others; here: {mine}; start all with "
+                "the same command, and folders that all of them see"
+            )
+
+
+class Agreement(NamedTuple):
+    """What all workers do behind a step.
+
+    Attributes:
+      stop: save and end, as one of them was asked to.
+      save: write a checkpoint.
+      show: look at loss and Dice.
+      checked: no damage can be found any more in what the chief reads, so that what was learnt may be kept.
+    """
+
+    stop: bool = False
+    save: bool = False
+    show: bool = False
+    checked: bool = False
+
+    @staticmethod
+    def of(sums: tf.Tensor) -> "Agreement":
+        """Returns what came of all workers' wishes, float32 [4], added up."""
+        return Agreement(*(value > 0 for value in sums.numpy().tolist()))
+
+    def __or__(self, other: "Agreement") -> "Agreement":
+        return Agreement(*(mine or theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Wishes:
+    """What a worker wishes for. They must act alike, and their clocks differ: the chief's decides.
+
+    Args:
+      workers: of this process.
+      save_seconds, show_seconds: time between checkpoints, between looks at the scores.
+    """
+
+    def __init__(self, workers: Workers, save_seconds: float, show_seconds: float):
+        self._is_chief = workers.is_chief
+        self._seconds = {"save": save_seconds, "show": show_seconds}
+        self._last = dict.fromkeys(self._seconds, time.monotonic())
+
+    def ask(self, stop: bool, checked: bool) -> tf.Tensor:
+        """Returns float32 [4], for `Agreement`.
+
+        Args:
+          stop: this worker was asked to stop.
+          checked: it has found its shards whole.
+        """
+        save = checked and self._is_due("save")
+        return tf.constant([stop, save, self._is_due("show"), checked and self._is_chief], tf.float32)
+
+    def _is_due(self, name: str) -> bool:
+        due = self._is_chief and time.monotonic() - self._last[name] >= self._seconds[name]
+        if due:
+            self._last[name] = time.monotonic()
+        return due
+
+
+def cluster_size() -> int:
+    """Returns the number of machines that TF_CONFIG names; 1 without it.
+
+    Raises:
+      ValueError: TF_CONFIG cannot be understood, or names machines of other kinds.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return 1
+    try:
+        content = json.loads(text)
+        cluster = content.get("cluster", {})
+        sizes = {job: len(addresses) for job, addresses in cluster.items()}
+        if not sizes:
+            return 1
+        task = content["task"]
+        known = 0 <= int(task["index"]) < sizes[task["type"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text} ({type(error).__name__}: {error})") from error
+    if not known or set(sizes) - set(_JOBS) or sizes.get("chief", 1) != 1:
+        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text}")
+    return sum(sizes.values())
