@@ -39,7 +39,7 @@ def main() -> int:
     except Preempted as stop:
         tell(str(stop))
         return EXIT_CODE
-    tell(trial_table(space, trials, folder))
+    tell(trial_table(space, trials, folder, cli.console.width))
     tell(f"{'plot':<10} {folder.plot}")
     best = best_trial(trials)
     if best is None:

@@ -26,22 +26,30 @@ def write_results(folder: SearchFolder, space: Space, info: RecordsInfo, trials:
         write_text(folder.best, _recipe(folder, space, info, trials, best))
 
 
-def trial_table(space: Space, trials: list[Trial], folder: SearchFolder) -> Table:
-    """Returns trials, the best first, to be printed."""
+def trial_table(space: Space, trials: list[Trial], folder: SearchFolder, width: int) -> Table:
+    """Returns trials, the best first, to be printed in a terminal that is so many characters wide."""
     ranked = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -trial.best[0] if trial.best else 0))
+    rows = [_row(space, trial) for trial in ranked[:_SHOWN]]
+    headings = ["trial", "Dice", "epoch", "time", "end", *short_names(space)]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    if sum(widths) + 2 * len(widths) > width:
+        headings[5:] = ["settings"]
+        rows = [[*row[:5], describe_settings(trial)] for row, trial in zip(rows, ranked, strict=False)]
     shown = f"{len(trials)} trials" if len(trials) <= _SHOWN else f"the best {_SHOWN} of {len(trials)} trials"
-    table = Table(title=f"{shown}: {folder.table}", title_justify="left")
-    for heading in ("trial", "Dice", "epoch", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("end")
-    for name in short_names(space):
-        table.add_column(name, overflow="fold")
-    for trial in ranked[:_SHOWN]:
-        score, epoch = trial.best or (None, None)
-        row = [str(trial.number), "" if score is None else f"{score:.4f}", _of(epoch, trial), _time(trial.seconds)]
-        end = f"failed: {trial.reason}" if trial.state == "failed" else trial.state
-        table.add_row(*row, end, *(show(trial.settings[setting.name]) for setting in space.settings))
+    table = Table(title=f"{shown}: {folder.table}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index < 4 else "left", no_wrap=index < 4)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _row(space: Space, trial: Trial) -> list[str]:
+    score, epoch = trial.best or (None, None)
+    end = f"failed: {trial.reason}" if trial.state == "failed" else trial.state
+    values = [show(trial.settings[setting.name]) for setting in space.settings]
+    words = "" if score is None else f"{score:.4f}"
+    return [str(trial.number), words, _of(epoch, trial), _time(trial.seconds), end, *values]
 
 
 def short_names(space: Space) -> list[str]:

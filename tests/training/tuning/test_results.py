@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import subprocess
 import sys
 
@@ -100,17 +101,37 @@ def test_without_a_finished_trial_there_is_no_recipe(space, tmp_path):
     assert not folder.best.exists()
 
 
-def test_the_table_has_the_best_first_and_tells_why_trials_failed(space, tmp_path):
-    console = Console(width=200)
+def printed(table, width: int) -> list[list[str]]:
+    """Returns the cells of the lines of a table, which are two spaces or more apart."""
+    console = Console(width=width)
     with console.capture() as capture:
-        console.print(trial_table(space, TRIALS, SearchFolder(tmp_path)))
-    cells = [line.split("│")[1:-1] for line in capture.get().splitlines() if "│" in line]
-    first = [[cell.strip() for cell in row] for row in cells]
-    assert [row[0] for row in first] == ["2", "4", "0", "1", "3"]
-    assert first[0][:6] == ["2", "0.8000", "2 of 3", "1 h 7 min", "finished", "0.01"]
-    assert first[2][:5] == ["0", "0.7500", "2 of 4", "1 min 5 s", "finished"]
-    assert first[4][4] == "failed: out of memory, sadly"
-    assert first[0][6:8] == ["[8, 16, 32, 64, 128]", "{bce: 1, dice: 2}"]
+        console.print(table)
+    return [re.split(r"\s{2,}", line.strip()) for line in capture.get().splitlines()]
+
+
+def test_the_table_has_the_best_first_and_tells_why_trials_failed(space, tmp_path):
+    title, head, *rows = printed(trial_table(space, TRIALS, SearchFolder(tmp_path), 180), 180)
+    assert title == [f"5 trials: {tmp_path}/trials.csv"]
+    assert head == ["trial", "Dice", "epoch", "time", "end", *short_names(space)]
+    assert [row[0] for row in rows] == ["2", "4", "0", "1", "3"]
+    assert rows[0][1:6] == ["0.8000", "2 of 3", "1 h 7 min", "finished", "0.01"]
+    assert rows[0][6:8] == ["[8, 16, 32, 64, 128]", "{bce: 1, dice: 2}"]
+    assert rows[2][1:5] == ["0.7500", "2 of 4", "1 min 5 s", "finished"]
+    assert rows[4][1:3] == ["1 s", "failed: out of memory, sadly"]
+
+
+def test_a_narrow_terminal_gets_the_settings_in_one_column(space, tmp_path):
+    _, head, *rows = printed(trial_table(space, TRIALS[:1], SearchFolder(tmp_path), 100), 100)
+    assert head == ["trial", "Dice", "epoch", "time", "end", "settings"]
+    words = " ".join([rows[0][-1], *(line for row in rows[1:] for line in row)])
+    assert words == describe_settings(TRIALS[0])
+
+
+def test_of_many_trials_the_best_are_shown(space, tmp_path):
+    trials = [Trial(number, LEFT, "finished", [number / 30]) for number in range(30)]
+    title, _, *rows = printed(trial_table(space, trials, SearchFolder(tmp_path), 180), 180)
+    assert title[0].startswith("the best 20 of 30 trials: ")
+    assert [int(row[0]) for row in rows] == list(range(29, 9, -1))
 
 
 def test_names_are_short_where_they_stay_different(space):
