@@ -53,7 +53,7 @@ def test_trials_train_with_what_was_proposed_and_are_judged_by_their_epochs(tmp_
 
 
 def test_a_trial_that_is_given_up_is_asked_to_stop_and_keeps_its_model(tmp_path, monkeypatch):
-    monkeypatch.setenv("FAKE_PACE", "0.3")
+    monkeypatch.setenv("FAKE_PACE", "0 0 2 0")
     monkeypatch.setattr(search, "_POLL", 0.1)
     trials, _ = run_search(tmp_path / "search", config=altered(trials=4, min_epochs=2, pruner="hyperband"))
     folder, best = SearchFolder(tmp_path / "search"), 0.0
