@@ -1,0 +1,74 @@
+"""The command: what it takes and refuses before anything starts."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.training.tuning.searches import INFO, ROOT
+from training import tune
+from training.tuning import trial
+from training.tuning.config import TuneConfig
+
+
+def test_neither_help_nor_search_needs_tensorflow():
+    code = """
+import sys
+import training.tuning.search, training.tuning.results, training.tuning.space
+sys.argv[1:] = ["--help"]
+try:
+    from training.tune import main
+    main()
+except SystemExit:
+    assert not {"tensorflow", "keras"} & set(sys.modules), "TensorFlow was imported"
+"""
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--space" in printed and "--train.model.filters" in printed
+
+
+def test_what_is_searched_for_is_what_decides_the_trainers_best_epoch():
+    from training.loop import MONITORED
+
+    assert trial.SCORE == MONITORED
+
+
+@pytest.mark.parametrize("settings", [{"trials": 0}, {"min_epochs": 0}, {"max_failures": 0}, {"seed": -1}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))}: expected at least [01], found"):
+        TuneConfig(space="", **settings)
+
+
+def command(monkeypatch, tmp_path, *flags):
+    (tmp_path / "space.yaml").write_text("model.filters: [4, 8]")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "info.json").write_text(INFO.to_json())
+    arguments = [str(tmp_path / "records"), str(tmp_path / "search"), f"--space={tmp_path / 'space.yaml'}", *flags]
+    monkeypatch.setattr(sys, "argv", ["tune", *arguments])
+    return tune.main
+
+
+def test_several_machines_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(ValueError, match="TF_CONFIG: expected a search on one machine"):
+        command(monkeypatch, tmp_path)()
+
+
+def test_mistakes_leave_no_folder(monkeypatch, tmp_path):
+    main = command(monkeypatch, tmp_path, "--min_epochs=51")
+    with pytest.raises(ValueError, match="min_epochs: expected at most the 50 epochs"):
+        main()
+    (tmp_path / "space.yaml").write_text("filters: [4, 8]")
+    with pytest.raises(ValueError, match="did you mean model.filters?"):
+        main()
+    (tmp_path / "records" / "info.json").unlink()
+    (tmp_path / "space.yaml").write_text("model.filters: [4, 8]")
+    with pytest.raises(ValueError, match="expected finished records"):
+        main()
+    assert not (tmp_path / "search").exists()
+
+
+def test_the_space_must_be_given(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["tune", "records", "search"])
+    with pytest.raises(SystemExit, match="2"):
+        tune.main()
+    assert "required: space" in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""python -m training.tune RECORDS SEARCH --space SPACE: which settings?"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cli
+from training.tuning.config import TuneConfig
+
+
+def main() -> int:
+    """Parses the command line, searches, shows what was found."""
+    paths, config = cli.parse(
+        TuneConfig,
+        {
+            "records": "Folder made by `python -m preprocess`.",
+            "search": "Folder for the trials and what they found.",
+        },
+        "python -m training.tune",
+        "Trains with many settings, one trial after the other; the same command continues a search that was stopped.",
+    )
+    from records.info import read_info
+    from training.preemption import EXIT_CODE, Preempted
+    from training.tuning.results import trial_table
+    from training.tuning.search import search
+    from training.tuning.space import read_space
+    from training.tuning.trial import SearchFolder, best_trial
+
+    tell = cli.console.print
+    if os.environ.get("TF_CONFIG"):
+        raise ValueError("TF_CONFIG: expected a search on one machine, found settings of several; unset it")
+    space = read_space(Path(config.space), config.train)
+    info = read_info(paths["records"], check_shards=False)  # train.py checks, and names what is lost
+    folder = SearchFolder(Path(paths["search"]))
+    try:
+        with _status() as show:
+            trials = search(paths["records"], info, folder, config, space, tell, show)
+    except Preempted as stop:
+        tell(str(stop))
+        return EXIT_CODE
+    tell(trial_table(space, trials, folder, cli.console.width))
+    tell(f"{'plot':<10} {folder.plot}")
+    best = best_trial(trials)
+    if best is None:
+        tell(f"{'best':<10} none: no trial has finished")
+        return 0
+    score, epoch = best.best
+    has_test = "test" in info.splits and info.splits["test"].num_examples
+    fold = space.config(best.settings).input.fold
+    choice = "" if has_test else f" --split {'val' if fold is None else f'fold{fold}'}"
+    tell(f"{'best':<10} trial {best.number}, validation Dice {score:.4f} at epoch {epoch}: {folder.best}")
+    tell(f"{'next':<10} python test.py {folder.run(best.number).path} {paths['records']}{choice}")
+    tell(f"{'longer':<10} python train.py {paths['records']} RUN --config {folder.best} --epochs N")
+    return 0
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """Shows a line that changes, where there is a terminal."""
+    if cli.console.is_terminal:
+        with cli.console.status("") as status:
+            yield status.update
+    else:
+        yield lambda words: None
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""A search for settings: trials of train.py, one after the other."""
