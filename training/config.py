@@ -65,6 +65,12 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Augmentation of training images."""
 
+    @property
+    def monitored(self) -> tuple[str, str]:
+        """The score of validation that decides which epoch is best, higher is better: (its column in the history, its
+        name)."""
+        return ("val_f1", "F1") if self.task == "classify" else ("val_dice_per_image", "Dice")
+
     def __post_init__(self):
         for name in ("epochs", "global_batch_size"):
             if getattr(self, name) < 1:

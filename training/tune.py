@@ -49,7 +49,8 @@ def main() -> int:
     has_test = "test" in info.splits and info.splits["test"].num_examples
     fold = space.config(best.settings).input.fold
     choice = "" if has_test else f" --split {'val' if fold is None else f'fold{fold}'}"
-    tell(f"{'best':<10} trial {best.number}, validation Dice {score:.4f} at epoch {epoch}: {folder.best}")
+    found = f"validation {space.base.monitored[1]} {score:.4f} at epoch {epoch}"
+    tell(f"{'best':<10} trial {best.number}, {found}: {folder.best}")
     tell(f"{'next':<10} python test.py {folder.run(best.number).path} {paths['records']}{choice}")
     tell(f"{'longer':<10} python train.py {paths['records']} RUN --config {folder.best} --epochs N")
     return 0

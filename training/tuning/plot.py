@@ -50,7 +50,7 @@ def plot_trials(space: Space, trials: list[Trial], path: Path) -> None:
     for place, each in zip(places, axes, strict=False):
         _draw_axis(axis, place, each)
     if scores:
-        _draw_scores(axis, places[-1], low, high)
+        _draw_scores(axis, places[-1], low, high, f"validation\n{space.base.monitored[1]}")
     _draw_legend(figure, trials, best)
     temporary = path.with_suffix(".tmp.png")
     try:
@@ -141,7 +141,7 @@ def _draw_axis(axis, place: float, each: _Axis) -> None:
     )
 
 
-def _draw_scores(axis, place: float, low: float, high: float) -> None:
+def _draw_scores(axis, place: float, low: float, high: float, title: str) -> None:
     """Draws the last axis, which is the colour bar too."""
     shares = np.linspace(0, 1, 256)[:, None]
     axis.imshow(shares, extent=(place, place + 0.12, 0, 1), origin="lower", aspect="auto", cmap=_COLOURS, zorder=3)
@@ -151,7 +151,6 @@ def _draw_scores(axis, place: float, low: float, high: float) -> None:
         place_of = (place + 0.12, (value - low) / (high - low))
         words = f"{value:.{digits}f}"
         axis.annotate(words, place_of, xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=_INK)
-    title = "validation\nDice"
     axis.annotate(
         title, (place + 0.06, 1), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9, color=_INK
     )

@@ -30,7 +30,7 @@ def trial_table(space: Space, trials: list[Trial], folder: SearchFolder, width: 
     """Returns trials, the best first, to be printed in a terminal that is so many characters wide."""
     ranked = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -trial.best[0] if trial.best else 0))
     rows = [_row(space, trial) for trial in ranked[:_SHOWN]]
-    headings = ["trial", "Dice", "epoch", "time", "end", *short_names(space)]
+    headings = ["trial", space.base.monitored[1], "epoch", "time", "end", *short_names(space)]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     if sum(widths) + 2 * len(widths) > width:
         headings[5:] = ["settings"]
@@ -72,13 +72,14 @@ def describe_settings(trial: Trial) -> str:
     return ", ".join(f"{name} {show(value)}" for name, value in trial.settings.items())
 
 
-def describe_end(trial: Trial, best: bool) -> str:
+def describe_end(space: Space, trial: Trial, best: bool) -> str:
     """Returns what came of a trial, in words."""
     if trial.state == "failed":
         return f"failed after {_time(trial.seconds)}: {trial.reason}"
     score, epoch = trial.best
     end = f"pruned behind epoch {len(trial.scores)}" if trial.state == "pruned" else "finished"
-    return f"{end}: Dice {score:.4f} at epoch {_of(epoch, trial)}, {_time(trial.seconds)}{'  best' if best else ''}"
+    words = f"{space.base.monitored[1]} {score:.4f} at epoch {_of(epoch, trial)}, {_time(trial.seconds)}"
+    return f"{end}: {words}{'  best' if best else ''}"
 
 
 def _csv(space: Space, trials: list[Trial]) -> str:
@@ -102,7 +103,7 @@ def _recipe(folder: SearchFolder, space: Space, info: RecordsInfo, trials: list[
     head = [
         f"Trial {best.number} of the search {folder.path}, the best of {len(trials)} ({counts}).",
         f"Records: {info.name}, fingerprint {info.fingerprint[:12]}",
-        f"Score:   validation Dice per image {score:.4f} at epoch {_of(epoch, best)}",
+        f"Score:   {space.base.monitored[0]} {score:.4f} at epoch {_of(epoch, best)}",
         f"Searched: {describe_settings(best)}",
     ]
     return "".join(f"# {line}\n" for line in head) + dump_recipe(space.config(best.settings))

@@ -116,7 +116,7 @@ class _Search:
         write_trial(self.folder, trial)
         self._clean(trial)
         is_best = trial.state == "finished" and (best is None or trial.best[0] > best.best[0])
-        self.tell(f"{'':<10} {describe_end(trial, is_best)}")
+        self.tell(f"{'':<10} {describe_end(self.space, trial, is_best)}")
         return trial
 
     def _clean(self, trial: Trial) -> None:
@@ -188,14 +188,15 @@ class _Run:
 
         However late it is called, the trial is judged by the same epochs.
         """
-        scores = read_scores(self._folder.run(self._trial.number))
+        column, name = self._search.space.base.monitored
+        scores = read_scores(self._folder.run(self._trial.number), column)
         for score in scores[len(self._trial.scores) :]:
             self._trial = self._timed(scores=[*self._trial.scores, score])
             if self._proposal.gives_up(score):
                 return True
             write_trial(self._folder, self._trial)
         words = [f"trial {self._trial.number}", f"epoch {len(self._trial.scores)}/{self._epochs}"]
-        for label, trial in (("Dice", self._trial), ("best trial", self._best)):
+        for label, trial in ((name, self._trial), ("best trial", self._best)):
             if trial and trial.best:
                 words.append(f"{label} {trial.best[0]:.4f}")
         self._search.show("  ".join(words))

@@ -173,6 +173,8 @@ def read_space(path: Path, base: TrainConfig) -> Space:
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:  # of json.dumps: a set
         raise ValueError(f"{path}: expected a search space in YAML, found something else ({error})") from error
     try:
+        if isinstance(content, dict) and "task" in content:
+            raise ValueError("task: expected settings of one task, whose scores can be compared; set it under --train")
         if not isinstance(content, dict) or not content:
             raise ValueError(f"expected settings and what each may be, e.g. 'model.filters: [8, 16]'; found {content}")
         written = [key.value for key, _ in root.value]

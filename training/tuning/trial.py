@@ -13,9 +13,6 @@ import yaml
 from training.config import TrainConfig
 from training.run_folder import RunFolder, write_text
 
-SCORE = "val_dice_per_image"
-"""The column of history.csv that is searched for; higher is better."""
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -126,8 +123,8 @@ def dump_recipe(config: TrainConfig) -> str:
     return yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config))), sort_keys=False)
 
 
-def read_scores(run: RunFolder) -> list[float]:
-    """Returns the score of each epoch that a run has ended.
+def read_scores(run: RunFolder, column: str) -> list[float]:
+    """Returns the score in this column of the history of each epoch that a run has ended.
 
     Raises:
       ValueError: its history has no such column.
@@ -136,6 +133,6 @@ def read_scores(run: RunFolder) -> list[float]:
         return []
     with run.history.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    if rows and SCORE not in rows[0]:
-        raise ValueError(f"{run.history}: expected a column {SCORE}, found {', '.join(rows[0])}")
-    return [float(row[SCORE]) for row in rows]
+    if rows and column not in rows[0]:
+        raise ValueError(f"{run.history}: expected a column {column}, found {', '.join(rows[0])}")
+    return [float(row[column]) for row in rows]

@@ -84,7 +84,7 @@ def test_the_recipe_is_what_train_prints_for_it(space, tmp_path):
     assert text.startswith(
         f"# Trial 2 of the search {folder.path}, the best of 5 (3 finished, 1 pruned, 1 failed).\n"
         "# Records: made-up, fingerprint 0123456789ab\n"
-        "# Score:   validation Dice per image 0.8000 at epoch 2 of 3\n"
+        "# Score:   val_dice_per_image 0.8000 at epoch 2 of 3\n"
         "# Searched: learning_rate 0.01, model.filters [8, 16, 32, 64, 128], loss.terms {bce: 1, dice: 2}, "
     )
     command = [sys.executable, "train.py", "--config", str(folder.best), "--print_config"]
@@ -138,11 +138,11 @@ def test_names_are_short_where_they_stay_different(space):
     assert short_names(space) == ["learning_rate", "filters", "terms", "optimizer.name", "schedule.name"]
 
 
-def test_lines_tell_what_is_tried_and_what_came_of_it():
+def test_lines_tell_what_is_tried_and_what_came_of_it(space):
     assert describe_settings(TRIALS[0]) == (
         "learning_rate 0.001, model.filters 8, loss.terms {bce: 1}, optimizer.name adam, schedule.name cosine"
     )
-    assert [describe_end(trial, trial.number == 2) for trial in TRIALS[:4]] == [
+    assert [describe_end(space, trial, trial.number == 2) for trial in TRIALS[:4]] == [
         "finished: Dice 0.7500 at epoch 2 of 4, 1 min 5 s",
         "pruned behind epoch 1: Dice 0.9000 at epoch 1 of 1, 3 s",
         "finished: Dice 0.8000 at epoch 2 of 3, 1 h 7 min  best",

@@ -118,6 +118,7 @@ def test_combinations_are_counted_where_there_is_an_end_of_them(tmp_path):
         ),
         ("optimiser.name: [adam, sgd]", "did you mean optimizer.name?"),
         ("depth: [3, 4]", "did you mean model.depth?"),
+        ("task: [segment, classify]", "task: expected settings of one task"),
         ("name: [adam, cosine]", "did you mean optimizer.name or schedule.name?"),
         ("xyzzy: [1, 2]", "found none of this name; `python train.py --help` shows all"),
         ("optimizer.name: [adam, adamm]", 'expected one of adam, adamw, sgd, lamb, found "adamm"'),

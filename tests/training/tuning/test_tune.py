@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.tuning.searches import INFO, ROOT
 from training import tune
-from training.tuning import trial
+from training.config import TrainConfig
 from training.tuning.config import TuneConfig
 
 
@@ -26,10 +26,16 @@ except SystemExit:
     assert "--space" in printed and "--train.model.filters" in printed
 
 
-def test_what_is_searched_for_is_what_decides_the_trainers_best_epoch():
-    from training.loop import MONITORED
+@pytest.mark.parametrize("task", ["segment", "classify"])
+def test_what_is_searched_for_is_what_decides_the_trainers_best_epoch(task, nuclei_records):
+    from records.info import read_info
+    from training.task import make_task
 
-    assert trial.SCORE == MONITORED
+    config = TrainConfig(task=task)
+    made = make_task(config, read_info(str(nuclei_records)))
+    column, name = config.monitored
+    assert column == made.monitored
+    assert made.title.startswith(name)
 
 
 @pytest.mark.parametrize("settings", [{"trials": 0}, {"min_epochs": 0}, {"max_failures": 0}, {"seed": -1}])
