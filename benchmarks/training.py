@@ -92,7 +92,7 @@ def _make_step(train: TrainConfig, info, strategy, run: Path) -> Callable:
 
     steps = build_trainer(RunFolder(run), train, info, strategy, cli.console.print).steps
     number, rate = tf.constant(0, tf.int64), tf.constant(train.learning_rate, tf.float32)
-    return lambda batch: steps.train(batch, number, rate)
+    return lambda batch: steps.train(batch, number, rate)[0]
 
 
 def _time_round(step: Callable, constant, batches: Iterator, count: int, settling: int = 1) -> Measured:

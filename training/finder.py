@@ -170,7 +170,12 @@ def _make_step(train: TrainConfig, info, strategy, run: Path, tell) -> Callable:
     from training.trainer import build_trainer
 
     steps = build_trainer(RunFolder(run), train, info, strategy, tell).steps
-    return lambda batch, number, rate: steps.train(batch, tf.constant(number, tf.int64), tf.constant(rate, tf.float32))
+
+    def step(batch, number: int, rate: float) -> tf.Tensor:
+        loss, _ = steps.train(batch, tf.constant(number, tf.int64), tf.constant(rate, tf.float32))
+        return loss
+
+    return step
 
 
 def main() -> None:
