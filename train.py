@@ -26,8 +26,8 @@ def main() -> int:
     from records.info import read_info
     from records.input_pipeline import training_splits
     from training.devices import choose_strategy
-    from training.loop import train
     from training.preemption import EXIT_CODE, Preempted
+    from training.run import train
     from training.run_folder import RunFolder
     from training.task import make_task
     from training.workers import Workers

@@ -14,7 +14,7 @@ from model.config import AugmentConfig, ModelConfig
 from records.info import read_info
 from tests.conftest import make_records, silent_progress
 from training.config import TrainConfig
-from training.loop import train
+from training.run import train
 from training.run_folder import RunFolder
 
 

@@ -1,19 +1,14 @@
-"""The loop: epochs of steps, validation, checkpoints, history; goes on where an earlier run stopped."""
+"""The epochs of a run: steps, validation, checkpoints, history."""
 
-import contextlib
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import tensorflow as tf
 from tensorflow import keras
 
-from records.cache import drop_cache
-from records.info import RecordsInfo
 from records.service import tell_of_silence
 from training.config import TrainConfig
 from training.history import describe_epoch, write_history
@@ -21,11 +16,10 @@ from training.optimizers import recompute_statistics, synchronize_statistics
 from training.pictures import FixedExamples
 from training.plots import plot_history
 from training.preemption import Preempted, Preemption
-from training.run_folder import RunFolder, hold
-from training.run_input import Progress, RunInput, check_fits, distribute, open_input
+from training.run_folder import RunFolder
+from training.run_input import Progress, RunInput, distribute
 from training.schedule import end_epoch, learning_rate
-from training.state import TrainState
-from training.trainer import Trainer, build_trainer
+from training.trainer import Trainer
 from training.workers import Agreement, Wishes, Workers
 
 _SHOW_EVERY = 2.0
@@ -35,79 +29,8 @@ _STATISTICS_STEPS = 50
 """Batches, at most, from which swa takes the statistics of batch normalisation."""
 
 
-def train(
-    records: str,
-    info: RecordsInfo,
-    run: RunFolder,
-    config: TrainConfig,
-    strategy: tf.distribute.Strategy,
-    progress: Progress,
-    tell: Callable[[str], None],
-) -> TrainState:
-    """Trains a model into a RUN folder; returns the final state.
-
-    Args:
-      records: folder of the records.
-      info: of the records.
-      run: where everything goes.
-      config: settings.
-      strategy: devices.
-      progress: shows how far an epoch is.
-      tell: shows a line to the user.
-
-    Raises:
-      ValueError: records, settings and RUN folder do not fit together.
-      FloatingPointError: the loss is no longer finite.
-      Preempted: the process was asked to stop; the same call goes on.
-    """
-    workers = Workers.of(strategy)
-    check_fits(records, info, config, workers)
-    with Preemption() as preemption, _take(run, config, info, workers) as own, _peers_present(workers):
-        workers.check_same("settings and records", (config, info.fingerprint))
-        trainer = build_trainer(run, config, info, strategy, tell, own)
-        if restored := trainer.checkpoints.restore(tell):
-            tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
-        workers.check_same("checkpoint", (trainer.state.epoch, trainer.state.step))
-        if trainer.state.finished:
-            drop_cache(own.cache)  # left if it was killed at its very end
-            tell("this run has finished; a longer one needs another RUN folder")
-            return trainer.state
-        with open_input(records, info, own, config, workers, progress, tell) as data:
-            _Epochs(trainer, data, own, config, workers, preemption, progress, tell).train()
-        return trainer.state
-
-
-@contextlib.contextmanager
-def _take(run: RunFolder, config: TrainConfig, info: RecordsInfo, workers: Workers) -> Iterator[RunFolder]:
-    """Takes the RUN folder for the chief, and yields where this worker writes.
-
-    All workers must save whenever one does, since some variables are then averaged over all of them. What the others
-    save goes with them.
-    """
-    if workers.is_chief:
-        with hold(run, config, info):
-            yield run
-    else:
-        with tempfile.TemporaryDirectory(prefix="worker-") as folder:
-            yield RunFolder(Path(folder))
-
-
-@contextlib.contextmanager
-def _peers_present(workers: Workers) -> Iterator[None]:
-    """Ends a run that has lost a worker as one that was asked to stop: started anew on all machines, it goes on."""
-    try:
-        yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        if workers.count == 1:
-            raise
-        raise Preempted(
-            f"another machine is gone ({type(error).__name__}); the same command on all {workers.count} machines "
-            "goes on from the last checkpoint"
-        ) from error
-
-
 @dataclass
-class _Epochs:
+class Epochs:
     """The epochs of a run, from where its state stands.
 
     Attributes:

@@ -1,15 +1,18 @@
 """The processes that train together, one on each machine, as TF_CONFIG names them."""
 
+import contextlib
 import json
 import os
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from records.order import Share
+from training.preemption import Preempted
 
 _JOBS = ("chief", "worker")
 
@@ -127,6 +130,20 @@ class Wishes:
         if due:
             self._last[name] = time.monotonic()
         return due
+
+
+@contextlib.contextmanager
+def peers_present(workers: Workers) -> Iterator[None]:
+    """Ends a run that has lost a worker as one that was asked to stop: started anew on all machines, it goes on."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if workers.count == 1:
+            raise
+        raise Preempted(
+            f"another machine is gone ({type(error).__name__}); the same command on all {workers.count} machines "
+            "goes on from the last checkpoint"
+        ) from error
 
 
 def cluster_size() -> int:

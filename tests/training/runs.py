@@ -9,7 +9,7 @@ from model.config import AugmentConfig, ModelConfig
 from records.info import RecordsInfo, read_info
 from tests.conftest import silent_progress
 from training.config import TrainConfig
-from training.loop import train
+from training.run import train
 from training.run_folder import RunFolder
 
 # Everything random is on, so that a resume has something to get wrong.

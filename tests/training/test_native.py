@@ -21,7 +21,7 @@ from records.schema import decode
 from records.shards import read_shard
 from tests.conftest import make_records, silent_progress
 from training.config import TrainConfig
-from training.loop import train
+from training.run import train
 from training.run_folder import RunFolder
 from training.state import TrainState
 

@@ -20,7 +20,7 @@ from records.verify import verify
 from tests.conftest import silent_progress
 from tests.training.scans import CLASSES, FOLDS, write_scans
 from training.config import TrainConfig
-from training.loop import train
+from training.run import train
 from training.run_folder import RunFolder
 
 CONFIG = TrainConfig(

@@ -21,10 +21,9 @@ from tests.records.conftest import made_record, write_made_records
 from tests.training.events import step_losses
 from tests.training.runs import start, without_timings
 from training.config import TrainConfig
-from training.loop import _peers_present
 from training.preemption import EXIT_CODE, Preempted
 from training.run_folder import RunFolder
-from training.workers import Agreement, Wishes, Workers, cluster_size
+from training.workers import Agreement, Wishes, Workers, cluster_size, peers_present
 
 ROOT = Path(__file__).parents[2]
 # One shard, so that two workers share each batch of a single machine; nothing depends on a place in the batch.
@@ -201,9 +200,9 @@ def test_what_two_steps_agree_on_adds_up():
 
 def test_a_broken_connection_ends_a_worker_as_a_stop_and_a_single_machine_as_an_error():
     error = tf.errors.UnavailableError(None, None, "Socket closed")
-    with pytest.raises(Preempted, match="another machine is gone .*UnavailableError"), _peers_present(workers(1)):
+    with pytest.raises(Preempted, match="another machine is gone .*UnavailableError"), peers_present(workers(1)):
         raise error
-    with pytest.raises(tf.errors.UnavailableError), _peers_present(workers(0, 1)):
+    with pytest.raises(tf.errors.UnavailableError), peers_present(workers(0, 1)):
         raise error
 
 

@@ -21,7 +21,7 @@ from tests.training.events import step_losses
 from tests.training.scans import write_scans
 from training.config import TrainConfig
 from training.devices import choose_strategy
-from training.loop import train
+from training.run import train
 from training.run_folder import RunFolder
 
 # Batch normalisation has statistics of its own on each replica, and dropout and noise another seed.

@@ -1,0 +1,76 @@
+"""A run: takes its folder, builds what is trained, opens its records, trains; goes on where an earlier one stopped."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from records.cache import drop_cache
+from records.info import RecordsInfo
+from training.config import TrainConfig
+from training.loop import Epochs
+from training.preemption import Preemption
+from training.run_folder import RunFolder, hold
+from training.run_input import Progress, check_fits, open_input
+from training.state import TrainState
+from training.trainer import build_trainer
+from training.workers import Workers, peers_present
+
+
+def train(
+    records: str,
+    info: RecordsInfo,
+    run: RunFolder,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> TrainState:
+    """Trains a model into a RUN folder; returns the final state.
+
+    Args:
+      records: folder of the records.
+      info: of the records.
+      run: where everything goes.
+      config: settings.
+      strategy: devices.
+      progress: shows how far an epoch is.
+      tell: shows a line to the user.
+
+    Raises:
+      ValueError: records, settings and RUN folder do not fit together.
+      FloatingPointError: the loss is no longer finite.
+      Preempted: the process was asked to stop; the same call goes on.
+    """
+    workers = Workers.of(strategy)
+    check_fits(records, info, config, workers)
+    with Preemption() as preemption, _take(run, config, info, workers) as own, peers_present(workers):
+        workers.check_same("settings and records", (config, info.fingerprint))
+        trainer = build_trainer(run, config, info, strategy, tell, own)
+        if restored := trainer.checkpoints.restore(tell):
+            tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
+        workers.check_same("checkpoint", (trainer.state.epoch, trainer.state.step))
+        if trainer.state.finished:
+            drop_cache(own.cache)  # left if it was killed at its very end
+            tell("this run has finished; a longer one needs another RUN folder")
+            return trainer.state
+        with open_input(records, info, own, config, workers, progress, tell) as data:
+            Epochs(trainer, data, own, config, workers, preemption, progress, tell).train()
+        return trainer.state
+
+
+@contextlib.contextmanager
+def _take(run: RunFolder, config: TrainConfig, info: RecordsInfo, workers: Workers) -> Iterator[RunFolder]:
+    """Takes the RUN folder for the chief, and yields where this worker writes.
+
+    All workers must save whenever one does, since some variables are then averaged over all of them. What the others
+    save goes with them.
+    """
+    if workers.is_chief:
+        with hold(run, config, info):
+            yield run
+    else:
+        with tempfile.TemporaryDirectory(prefix="worker-") as folder:
+            yield RunFolder(Path(folder))
