@@ -30,11 +30,13 @@ def main() -> int:
     from training.run import train
     from training.run_folder import RunFolder
     from training.task import make_task
-    from training.workers import Workers
+    from training.workers import Workers, cluster_size
 
     info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if (machines := cluster_size()) > 1:
+        cli.console.print(f"{'machines':<10} waiting for all {machines} to be started")
     strategy, reason = choose_strategy(config.virtual_replicas, several_machines=True)
     is_chief = Workers.of(strategy).is_chief
     tell, progress = (cli.console.print, cli.progress) if is_chief else (cli.say_nothing, cli.show_nothing)

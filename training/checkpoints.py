@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from training.workers import PEER_ERRORS
+
 _KEPT = 2
 
 
@@ -31,6 +33,9 @@ class Checkpoints:
         """
         try:
             self._manager.save()
+        except PEER_ERRORS:  # workers average some variables for it
+            self._drop_unfinished()
+            raise
         except (tf.errors.OpError, OSError) as error:
             self._drop_unfinished()
             last = self._manager.latest_checkpoint

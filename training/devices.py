@@ -33,7 +33,11 @@ def choose_strategy(
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if machines > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy(), f"{machines} machines, here {len(gpus) or 'no'} GPUs"
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy(), f"{machines} machines, here {len(gpus) or 'no'} GPUs"
+        except tf.errors.OpError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"TF_CONFIG: the {machines} machines could not be joined ({reason})") from error
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy(), f"{len(gpus)} GPUs"
     return tf.distribute.get_strategy(), "1 GPU" if gpus else "no GPU, so the CPU"

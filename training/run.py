@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import tensorflow as tf
@@ -46,18 +47,26 @@ def train(
     """
     workers = Workers.of(strategy)
     check_fits(records, info, config, workers)
-    with Preemption() as preemption, _take(run, config, info, workers) as own, peers_present(workers):
-        workers.check_same("settings and records", (config, info.fingerprint))
+    with Preemption() as preemption, peers_present(workers), contextlib.ExitStack() as stack:
+        with workers.ready_together():
+            own = stack.enter_context(_take(run, config, info, workers))
+        workers.check_same(
+            records=info.fingerprint,
+            RUN=run.config.is_file(),
+            **{setting.name: getattr(config, setting.name) for setting in fields(config)},
+        )
         trainer = build_trainer(run, config, info, strategy, tell, own)
         if restored := trainer.checkpoints.restore(tell):
             tell(f"going on from epoch {trainer.state.epoch + 1}, step {trainer.state.step} ({restored})")
-        workers.check_same("checkpoint", (trainer.state.epoch, trainer.state.step))
+        workers.check_same(checkpoint=(trainer.state.epoch, trainer.state.step), weights=trainer.digest())
         if trainer.state.finished:
             drop_cache(own.cache)  # left if it was killed at its very end
             tell("this run has finished; a longer one needs another RUN folder")
             return trainer.state
-        with open_input(records, info, own, config, workers, progress, tell) as data:
-            Epochs(trainer, data, own, config, workers, preemption, progress, tell).train()
+        with workers.ready_together():
+            data = stack.enter_context(open_input(records, info, own, config, workers, progress, tell))
+        workers.check_same(damaged_records=data.num_lost)
+        Epochs(trainer, data, own, config, workers, preemption, progress, tell).train()
         return trainer.state
 
 

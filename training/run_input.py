@@ -67,10 +67,10 @@ class RunInput:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return steps_per_epoch(self.training, self.batch_size, self.workers.count)
+        return steps_per_epoch(self.training, self.worker_batch_size, self.workers.count)
 
     @property
-    def batch_size(self) -> int:
+    def worker_batch_size(self) -> int:
         """Examples in a batch of this worker."""
         return self.config.global_batch_size // self.workers.count
 
@@ -79,18 +79,20 @@ class RunInput:
         accelerator takes."""
         config = self.config.input
         if config.data_service is not None:
-            seed = self.config.seed + self.workers.index  # each worker reads a stream of its own
+            seed = self.config.seed
             decode = train_decoder(self.info, config, seed)
-            batches = service_batches(self.training, self.batch_size, seed, config, decode, epoch)
+            batches = service_batches(self.training, self.worker_batch_size, seed, config, decode, epoch)
         else:
             batches = self._read(epoch, step)
-        return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
+        batches = batches.map(lambda batch: {name: batch[name] for name in ("image", "mask")})
+        # Where TensorFlow does not know that they never end, all devices wait for one another to tell so at every step.
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def _read(self, epoch: int, step: int) -> tf.data.Dataset:
         return train_batches(
             self.training,
             self.info,
-            self.batch_size,
+            self.worker_batch_size,
             self.config.seed,
             self.config.input,
             epoch,
@@ -106,7 +108,7 @@ class RunInput:
         Where crops are set they come in tiles, and Dice per image is that per tile.
         """
         local = replace(self.config.input, data_service=None)
-        batches = eval_batches(self.validation, self.info, self.batch_size, local, self.workers.share)
+        batches = eval_batches(self.validation, self.info, self.worker_batch_size, local, self.workers.share)
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
 
     def batch_keys(self, epoch: int, step: int) -> list[str]:
@@ -276,12 +278,19 @@ def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
     def split(batch):
         return {name: tf.reshape(value, [parts, -1, *value.shape[1:]]) for name, value in batch.items()}
 
-    return batches.map(split).unbatch().prefetch(2 * parts)
+    divided = batches.map(split).unbatch().prefetch(2 * parts)
+    endless = batches.cardinality() == tf.data.INFINITE_CARDINALITY
+    return divided.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)) if endless else divided
 
 
 def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Workers) -> None:
     """Raises ValueError unless records, settings and devices fit together."""
     check_batch_size(config.global_batch_size, workers.strategy.num_replicas_in_sync)
+    if workers.count > 1 and config.input.data_service is not None:
+        raise ValueError(
+            f"input.data_service: expected none for {workers.count} training machines, which each decode their share; "
+            "leave it out"
+        )
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
     splits, validation_split = training_splits(info, config.input.fold)

@@ -24,7 +24,7 @@ class Steps(NamedTuple):
     Attributes:
       train: (batch, step, learning_rate, wishes) -> (loss, wishes); feeds `overlap`.
       evaluate: (batch, wishes) -> (loss sum, weight sum, wishes); feeds `validation_overlap`.
-      predict: images -> masks, on one device.
+      predict: images -> masks, on one device; all workers must call it, for statistics may be averaged over them.
       overlap, validation_overlap: metrics.
     """
 
@@ -61,7 +61,7 @@ def make_steps(
     labels = task.labels
     variables = supervised.trainable_variables
     no_wishes = tf.zeros([0])
-    local_batch = config.global_batch_size // strategy.num_replicas_in_sync
+    replica_batch_size = config.global_batch_size // strategy.num_replicas_in_sync
 
     def classify(logits):
         return labels.classify(labels.probabilities(logits), THRESHOLD)
@@ -82,7 +82,7 @@ def make_steps(
         differentiate = tf.function(differentiate, jit_compile=True)
 
     def train_replica(images, masks, step, wishes):
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group * local_batch
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group * replica_batch_size
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
         targets, known = task.target(masks)
         loss, gradients, logits = differentiate(images, targets)

@@ -1,18 +1,23 @@
 """The processes that train together, one on each machine, as TF_CONFIG names them."""
 
 import contextlib
+import functools
 import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from records.order import Share
 from training.preemption import Preempted
+
+PEER_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+"""What TensorFlow raises where a worker that others wait for is gone."""
 
 _JOBS = ("chief", "worker")
 
@@ -57,25 +62,45 @@ class Workers:
         """Which examples this one reads."""
         return Share(self.index, self.count)
 
-    def check_same(self, what: str, mine: object) -> None:
+    def check_same(self, **mine: object) -> None:
         """Waits for all workers, and raises ValueError unless all bring the same.
 
         Args:
-          what: is compared, in words.
-          mine: what this one brings; its text is compared.
+          **mine: what this one brings, by name; their texts are compared.
         """
-        if self.count == 1:
-            return
-        # 24 bits: float32 holds them exactly, and every device gathers it.
-        number = tf.constant([zlib.crc32(repr(mine).encode()) & 0xFFFFFF], tf.float32)
+        if self.count > 1:
+            # 24 bits: float32 holds them exactly, and every device gathers it.
+            numbers = self._gather([float(zlib.crc32(repr(value).encode()) & 0xFFFFFF) for value in mine.values()])
+            if others := [name for name, column in zip(mine, numbers.T, strict=True) if len(set(column)) > 1]:
+                raise ValueError(
+                    f"expected the same on all {self.count} machines, found different: {', '.join(others)}; start all "
+                    "with the same command, and with folders and files that all of them see"
+                )
 
-        gather = tf.function(lambda: self.strategy.gather(self.strategy.run(tf.identity, (number,)), axis=0))
-        everyone = gather().numpy()
-        if (everyone != everyone[0]).any():
-            raise ValueError(
-                f"expected the same {what} on all {self.count} machines, found others; here: {mine}; start all with "
-                "the same command, and folders that all of them see"
-            )
+    @contextlib.contextmanager
+    def ready_together(self) -> Iterator[None]:
+        """Raises on all workers if the body raises on one. In the body none of them may wait for the others."""
+        error = None
+        try:
+            yield
+        except Exception as raised:  # whatever it is, the others must not wait for this one
+            error = raised
+        ready = self.count == 1 or self._gather([float(error is None)]).all()
+        if error is not None:
+            raise error
+        if not ready:
+            raise ValueError("another machine could not begin; it has printed why")
+
+    def _gather(self, mine: list[float]) -> np.ndarray:
+        """Returns the numbers of all workers' replicas, float32 [replicas, numbers]."""
+        return self._gather_rows(tf.constant([mine], tf.float32)).numpy()
+
+    @functools.cached_property
+    def _gather_rows(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        def gather(row):
+            return self.strategy.gather(self.strategy.run(tf.identity, (row,)), axis=0)
+
+        return tf.function(gather, input_signature=[tf.TensorSpec([1, None], tf.float32)])
 
 
 class Agreement(NamedTuple):
@@ -137,12 +162,12 @@ def peers_present(workers: Workers) -> Iterator[None]:
     """Ends a run that has lost a worker as one that was asked to stop: started anew on all machines, it goes on."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except PEER_ERRORS as error:
         if workers.count == 1:
             raise
         raise Preempted(
-            f"another machine is gone ({type(error).__name__}); the same command on all {workers.count} machines "
-            "goes on from the last checkpoint"
+            f"another machine is gone, or has printed an error ({type(error).__name__}); the same command on all "
+            f"{workers.count} machines goes on from the last checkpoint"
         ) from error
 
 
