@@ -25,12 +25,13 @@ def main() -> int:
     from model.precision import choose_precision
     from records.info import read_info
     from records.input_pipeline import training_splits
+    from training.cluster import cluster_size
     from training.devices import choose_strategy
     from training.preemption import EXIT_CODE, Preempted
     from training.run import train
     from training.run_folder import RunFolder
     from training.task import make_task
-    from training.workers import Workers, cluster_size
+    from training.workers import Workers
 
     info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
     if config.deterministic:

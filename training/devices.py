@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from training.workers import cluster_size
+from training.cluster import cluster_size
 
 
 def choose_strategy(

@@ -1,6 +1,5 @@
 """python -m training.tune RECORDS SEARCH --space SPACE: which settings?"""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ def main() -> int:
         "Trains with many settings, one trial after the other; the same command continues a search that was stopped.",
     )
     from records.info import read_info
+    from training.cluster import cluster_size
     from training.preemption import EXIT_CODE, Preempted
     from training.tuning.results import trial_table
     from training.tuning.search import search
@@ -28,8 +28,8 @@ def main() -> int:
     from training.tuning.trial import SearchFolder, best_trial
 
     tell = cli.console.print
-    if os.environ.get("TF_CONFIG"):
-        raise ValueError("TF_CONFIG: expected a search on one machine, found settings of several; unset it")
+    if (machines := cluster_size()) > 1:
+        raise ValueError(f"TF_CONFIG: expected one machine for a search, found {machines}; unset TF_CONFIG")
     space = read_space(Path(config.space), config.train)
     info = read_info(paths["records"], check_shards=False)  # train.py checks, and names what is lost
     folder = SearchFolder(Path(paths["search"]))

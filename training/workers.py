@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,13 +16,6 @@ from training.preemption import Preempted
 
 PEER_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
 """What TensorFlow raises where a worker that others wait for is gone."""
-
-_JOBS = ("chief", "worker")
-
-_EXPECTED = (
-    'expected {"cluster": {"worker": ["host0:port", "host1:port"]}, "task": {"type": "worker", "index": 0}}, with a '
-    "chief beside the workers at most"
-)
 
 
 @dataclass(frozen=True)
@@ -169,27 +160,3 @@ def peers_present(workers: Workers) -> Iterator[None]:
             f"another machine is gone, or has printed an error ({type(error).__name__}); the same command on all "
             f"{workers.count} machines goes on from the last checkpoint"
         ) from error
-
-
-def cluster_size() -> int:
-    """Returns the number of machines that TF_CONFIG names; 1 without it.
-
-    Raises:
-      ValueError: TF_CONFIG cannot be understood, or names machines of other kinds.
-    """
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        return 1
-    try:
-        content = json.loads(text)
-        cluster = content.get("cluster", {})
-        sizes = {job: len(addresses) for job, addresses in cluster.items()}
-        if not sizes:
-            return 1
-        task = content["task"]
-        known = 0 <= int(task["index"]) < sizes[task["type"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text} ({type(error).__name__}: {error})") from error
-    if not known or set(sizes) - set(_JOBS) or sizes.get("chief", 1) != 1:
-        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text}")
-    return sum(sizes.values())

@@ -20,9 +20,9 @@ class TuneConfig:
     sampler: Literal["tpe", "random"] = "tpe"
     """tpe: after ten random trials, more often what resembles the best ones; random: by chance alone."""
     pruner: Literal["median", "hyperband", "none"] = "median"
-    """Which trials are given up early. median: those that were never as good as half of the finished ones at the same
-    epoch; hyperband: all but the best third at epochs min_epochs, 3 times it, 9 times it, ..., for searches of a
-    hundred trials; none: train all to the end."""
+    """Which trials are given up before their last epoch. median: those that were never as good as half of the finished
+    ones at the same epoch; hyperband: all but the best third at epochs min_epochs, 3 times it, 9 times it, ..., for
+    searches of a hundred trials; none: train all to the end."""
     min_epochs: int = 3
     """Epochs that a trial gets before it may be given up."""
     max_failures: int = 3

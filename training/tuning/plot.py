@@ -24,6 +24,8 @@ _CHARACTER = 0.068
 """Inches of a character of the labels, and some air."""
 _WRAP = 18
 """Characters of a line of a label."""
+_MOST_LABELS = 8
+"""Of the values of a range, where there is an end of them."""
 
 
 def plot_trials(space: Space, trials: list[Trial], path: Path) -> None:
@@ -89,6 +91,8 @@ class _Axis:
     def _numbers(self) -> list[float]:
         """Returns the values that are labelled."""
         low, high = self.setting.distribution.low, self.setting.distribution.high
+        if (values := self.setting.values()) and len(values) <= _MOST_LABELS:
+            return values
         if self.setting.distribution.log:
             found = LogLocator(subs=(1,) if high / low > 1e3 else (1, 3)).tick_values(low, high)
         else:

@@ -184,7 +184,7 @@ class _Run:
         return self._ended("finished")
 
     def _is_given_up(self) -> bool:
-        """Judges the epochs that have ended since the last call; returns whether one of them is to be the last.
+        """Judges the epochs that have ended since the last call; returns whether the trial is to end before its time.
 
         However late it is called, the trial is judged by the same epochs.
         """
@@ -192,7 +192,8 @@ class _Run:
         scores = read_scores(self._folder.run(self._trial.number), column)
         for score in scores[len(self._trial.scores) :]:
             self._trial = self._timed(scores=[*self._trial.scores, score])
-            if self._proposal.gives_up(score):
+            given_up = self._proposal.gives_up(score)
+            if given_up and len(self._trial.scores) < self._epochs:  # behind its last epoch it has finished
                 return True
             write_trial(self._folder, self._trial)
         words = [f"trial {self._trial.number}", f"epoch {len(self._trial.scores)}/{self._epochs}"]

@@ -17,7 +17,8 @@ from training.tuning.config import TuneConfig
 from training.tuning.space import Space
 from training.tuning.trial import Trial
 
-# A failed trial says where not to look. Optuna leaves its own failed trials out of account, so these are pruned to it.
+# A failed trial says where not to look. Optuna leaves its own failed trials out of account, so these are pruned to it:
+# without scores, as the worst, for among pruned trials those that came far are the better ones.
 _STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.PRUNED}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -39,7 +40,10 @@ class Proposal:
         self._random, self._epoch = np.random.default_rng([config.seed, len(ended)]), 0
 
     def settings(self) -> dict | None:
-        """Returns values by name, which have not been tried; None where all have been."""
+        """Returns values by name; None where all have been tried.
+
+        They have not been tried before, unless there are too many combinations to be listed.
+        """
         proposed = {setting.name: setting.value(self._trial.params[setting.name]) for setting in self._space.settings}
         # Where there are few, the same are proposed again and again, and train to the same result.
         if proposed in self._tried and (combinations := self._space.combinations()) is not None:
@@ -48,7 +52,7 @@ class Proposal:
         return proposed
 
     def gives_up(self, score: float) -> bool:
-        """Returns whether the trial is to end behind its next epoch, which has this score."""
+        """Returns whether the trial is to end behind its next epoch, which has this score, if it is not the last."""
         self._epoch += 1
         self._trial.report(score, self._epoch)
         return self._trial.should_prune()
@@ -70,14 +74,15 @@ def open_study(config: TuneConfig, space: Space, ended: list[Trial]) -> optuna.S
     )
     distributions = {setting.name: setting.distribution for setting in space.settings}
     for trial in ended:
+        scores, notes = ([], {}) if trial.state == "failed" else (trial.scores, trial.notes)
         study.add_trial(
             optuna.trial.create_trial(
                 state=_STATES[trial.state],
                 value=trial.best[0] if trial.state == "finished" else None,
                 params={setting.name: setting.parameter(trial.settings[setting.name]) for setting in space.settings},
                 distributions=distributions,
-                intermediate_values=dict(enumerate(trial.scores, 1)),
-                system_attrs=trial.notes,
+                intermediate_values=dict(enumerate(scores, 1)),
+                system_attrs=notes,
             )
         )
     return study

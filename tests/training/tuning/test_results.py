@@ -188,7 +188,15 @@ def test_the_picture_has_a_line_per_trial_where_its_values_lie(space, tmp_path, 
     assert [path.name for path in tmp_path.glob("*.png")] == ["plot.png"]
 
 
-@pytest.mark.parametrize("number", [3, 6, 10])
+def test_a_range_of_few_values_is_labelled_by_them(tmp_path, monkeypatch):
+    (tmp_path / "space.yaml").write_text("global_batch_size: {low: 4, high: 32, step: 4}")
+    space = read_space(tmp_path / "space.yaml", TrainConfig())
+    figure = drawn(space, [], tmp_path / "plot.png", monkeypatch)
+    labels = {text.get_text(): text.xy[1] for text in figure.axes[0].texts if text.get_text().isdigit()}
+    assert labels == {str(4 * index): pytest.approx((index - 1) / 7) for index in range(1, 9)}
+
+
+@pytest.mark.parametrize("number", [3, 6, 10, 11])
 def test_no_label_of_the_picture_lies_on_another(tmp_path, monkeypatch, number):
     lines = [
         "learning_rate: {low: 1e-6, high: 1e-1, log: true}",
@@ -201,6 +209,7 @@ def test_no_label_of_the_picture_lies_on_another(tmp_path, monkeypatch, number):
         "schedule: [{name: one_cycle, warmup_epochs: 0}, {name: exponential, decay_rate: 0.9, warmup_epochs: 2}]",
         "input.shuffle_mib: {low: 16, high: 4096, log: true}",
         "model.norm_momentum: {low: 0.9, high: 0.99}",
+        "global_batch_size: {low: 1, high: 8, log: true}",
     ]
     (tmp_path / "space.yaml").write_text("\n".join(lines[:number]))
     space = read_space(tmp_path / "space.yaml", TrainConfig())

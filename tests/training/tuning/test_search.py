@@ -70,6 +70,19 @@ def test_a_trial_that_is_given_up_is_asked_to_stop_and_keeps_its_model(tmp_path,
     assert {trial.state for trial in trials} == {"finished", "pruned"}
 
 
+@pytest.mark.parametrize(("pruner", "min_epochs"), [("hyperband", 1), ("median", 3)])
+def test_a_trial_at_its_last_epoch_has_finished_and_counts_for_those_behind_it(tmp_path, pruner, min_epochs):
+    three = altered(pruner=pruner, trials=9, min_epochs=min_epochs, train=dataclasses.replace(BASE, epochs=3))
+    trials, _ = run_search(tmp_path / "search", config=three)
+    for trial in trials:
+        assert trial.state == ("finished" if len(trial.scores) == 3 else "pruned")
+    finished = [trial for trial in trials if trial.state == "finished"]
+    last = [trial.scores[-1] for trial in finished]
+    assert sorted(last) != last  # one that is worse than those before it has finished too
+    if pruner == "hyperband":  # its last rung, at epoch 3, is the last epoch
+        assert {trial.scores[-1] for trial in finished} == {max(trial.notes.values()) for trial in finished}
+
+
 def test_the_median_rule_gives_up_what_was_never_as_good_as_half_of_the_others(tmp_path):
     trials, _ = run_search(tmp_path / "search", config=altered(trials=12, min_epochs=2))
     finished = []
@@ -79,8 +92,9 @@ def test_the_median_rule_gives_up_what_was_never_as_good_as_half_of_the_others(t
         if len(finished) >= 5:
             best = [max(trial.scores[: epoch + 1]) for epoch in range(len(trial.scores))]
             passed = [value >= median for value, median in zip(best, medians, strict=False)]
-            assert all(passed[1:-1])
-            assert passed[-1] == (trial.state == "finished")
+            judged = passed[1:3]  # behind the last of its four epochs a trial has finished
+            assert all(judged[:-1])
+            assert judged[-1] == (trial.state == "finished")
         if trial.state == "finished":
             finished.append(trial.scores)
     assert {trial.state for trial in trials} == {"finished", "pruned"}

@@ -1,5 +1,6 @@
 """The command: what it takes and refuses before anything starts."""
 
+import json
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from training.tuning.config import TuneConfig
 def test_neither_help_nor_search_needs_tensorflow():
     code = """
 import sys
-import training.tuning.search, training.tuning.results, training.tuning.space
+import training.cluster, training.tuning.search, training.tuning.results, training.tuning.space
 sys.argv[1:] = ["--help"]
 try:
     from training.tune import main
@@ -53,10 +54,16 @@ def command(monkeypatch, tmp_path, *flags):
     return tune.main
 
 
-def test_several_machines_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("TF_CONFIG", "{}")
-    with pytest.raises(ValueError, match="TF_CONFIG: expected a search on one machine"):
-        command(monkeypatch, tmp_path)()
+def test_several_machines_are_refused_and_one_is_not(monkeypatch, tmp_path):
+    main = command(monkeypatch, tmp_path, "--min_epochs=51")
+    for workers, message in [
+        (["one:1", "two:1"], "TF_CONFIG: expected one machine for a search, found 2; unset TF_CONFIG"),
+        (["one:1"], "min_epochs: expected at most the 50 epochs"),  # as train.py, which takes one machine
+    ]:
+        cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+        with pytest.raises(ValueError, match=message):
+            main()
 
 
 def test_mistakes_leave_no_folder(monkeypatch, tmp_path):
