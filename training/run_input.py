@@ -30,6 +30,7 @@ from records.shards import ShardFile
 from training.config import TrainConfig
 from training.devices import check_batch_size
 from training.run_folder import RunFolder
+from training.task import check_answers
 from training.workers import Workers
 
 MOST_WAITING = 0.1
@@ -106,7 +107,10 @@ class RunInput:
         Where crops are set they come in tiles, and Dice per image is that per tile.
         """
         local = replace(self.config.input, data_service=None)
-        batches = eval_batches(self.validation, self.info, self.batch_size, local, self.workers.share)
+        whole = self.config.task == "classify"
+        batches = eval_batches(
+            self.validation, self.info, self.batch_size, local, self.workers.share, whole_masks=whole
+        )
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
 
     def batch_keys(self, epoch: int, step: int) -> list[str]:
@@ -289,6 +293,7 @@ def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Wo
     steps_per_epoch(files, config.global_batch_size // workers.count, workers.count)
     check_image_size(info, config)
     info.shards(validation_split)
+    check_answers(config, info, validation_split)
     check_weights(records, info, config.input)
 
 
