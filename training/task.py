@@ -50,11 +50,7 @@ class Task:
 
 
 def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
-    """Returns the task of a run.
-
-    Raises:
-      ValueError: in none of the records an object could be missing.
-    """
+    """Returns the task of a run."""
     labels = Labels(len(info.classes), info.overlapping)
     monitored, _ = config.monitored
     if config.task == "segment":
@@ -67,11 +63,6 @@ def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
             monitored,
             "Dice per image",
         )
-    if 0 in info.scored_classes and not info.overlapping:
-        raise ValueError(
-            f"task: expected a background for --task classify, found the classes {', '.join(info.classes)}, of which "
-            "every pixel holds one; call the first one background when preprocessing"
-        )
     # Of single answers Dice per image is the share of right ones, and pooled Dice is F1.
     scores = {"dice_per_image": "accuracy", "dice_pooled": "f1"}
     target = partial(_answer, labels, info.scored_classes)
@@ -79,12 +70,18 @@ def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
 
 
 def check_answers(config: TrainConfig, info: RecordsInfo, split: str) -> None:
-    """Raises ValueError if a classifier's validation split holds no object, or nothing but images with objects.
+    """Raises ValueError if a classifier's records tell it nothing.
 
-    F1 would be 0 for ever, or highest for one that always says yes. Crops of images with objects may well be empty.
+    In none of them an object could be missing; or the validation split holds no object, or nothing but images with
+    objects: F1 would be 0 for ever, or highest for one that always says yes. Crops of images with objects may be empty.
     """
     if config.task != "classify":
         return
+    if 0 in info.scored_classes and not info.overlapping:
+        raise ValueError(
+            f"task: expected a background for --task classify, found the classes {', '.join(info.classes)}, of which "
+            "every pixel holds one; call the first one background when preprocessing"
+        )
     total = info.splits[split].num_examples
     counts = [info.splits[split].class_examples[number] for number in info.scored_classes]
     if not any(counts) or (max(counts) == total and config.input.crop is None):
