@@ -54,6 +54,7 @@ def main() -> None:
             tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
         tell(f"answers   {folder / PER_IMAGE_FILE}")
         return
+    folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
     gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
     metrics = evaluate(trained, *what, folder, *how, gate)
     if info.labeled:

@@ -40,7 +40,9 @@ def evaluate_answers(
     Where the records are unlabelled there are probabilities alone.
     """
     clear_folder(folder)
-    files, batches = split_batches(records, info, config.split, trained.crop, config.batch_size, strategy)
+    files, batches = split_batches(
+        records, info, config.split, trained.crop, config.batch_size, strategy, whole_masks=True
+    )
     parts, seen = [], set()
     with progress("evaluate", info.splits[config.split].num_examples) as report, explain_damage(records, info, files):
         for batch in predict_answers(trained, batches, strategy):

@@ -18,6 +18,7 @@ def split_batches(
     crop: int | None,
     batch_size: int,
     strategy: tf.distribute.Strategy,
+    whole_masks: bool = False,
 ) -> tuple[list[ShardFile], tf.data.Dataset]:
     """Returns (files of a split, its batches as `eval_batches` makes them, of equally many examples for every device).
 
@@ -28,10 +29,12 @@ def split_batches(
       crop: side of the tiles; None: whole images.
       batch_size: examples at once, at least.
       strategy: devices.
+      whole_masks: of tiles, see `records.crop.tiles`.
     """
     replicas = strategy.num_replicas_in_sync
     files = info.shard_files(records, [split])
-    return files, eval_batches(files, info, -(-batch_size // replicas) * replicas, InputConfig(crop=crop))
+    rounded = -(-batch_size // replicas) * replicas
+    return files, eval_batches(files, info, rounded, InputConfig(crop=crop), whole_masks=whole_masks)
 
 
 def check_complete(records: str, info: RecordsInfo, split: str, found: int) -> None:

@@ -1,6 +1,5 @@
 """The threshold of a gate: the one with which gate and segmenter score best together on validation."""
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +12,7 @@ from tensorflow import keras
 from evaluation.config import EvalConfig
 from evaluation.examples import check_complete, split_batches
 from evaluation.statistics import Counts, count_masks, image_scores
-from inference.gate import Gate, read_tuned
+from inference.gate import Gate, read_tuned, write_tuned
 from inference.predictor import TrainedModel, check_fits, check_gate, predict_batches
 from records.damage import explain_damage
 from records.info import RecordsInfo
@@ -91,14 +90,14 @@ def tune_gate(
     strategy: tf.distribute.Strategy,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Returns the gate's threshold, and what it does to the validation of these records.
+    """Returns the gate's threshold, and what it does to validation.
 
     One pass: everything is segmented once, and what clearing would change follows from its pixel counts.
 
     Args:
       trained: segments.
       classifier: is to be its gate.
-      records: their folder; it has a validation split, or the fold that validated the segmenter.
+      records: folder of those that both were trained on.
       info: of the records.
       config: settings.
       strategy: devices.
@@ -150,27 +149,27 @@ def open_gate(
     """Returns (the gate, what `tune_gate` found for it), from a file where it was found before.
 
     Args:
-      trained, records, info, config, strategy, progress: as those of `tune_gate`; of unlabelled records, what was found
-        on others counts.
+      trained, config, strategy, progress: as those of `tune_gate`.
       classifier: the gate's, of the run config.gate.
-      path: gate.json in the RUN folder; one of another gate, model, threshold of pixels or records is replaced.
+      records, info: to be judged; where these are not those of the training, what was found there counts.
+      path: gate.json in the RUN folder; one of another gate, model or threshold of pixels is replaced.
 
     Raises:
-      ValueError: gate, model and records do not fit; or the records are unlabelled, and nothing was found before.
+      ValueError: gate, model and records do not fit; or the records are others, and nothing was found before.
     """
     check_gate(classifier, trained, config.gate, str(path.parent))
     check_fits(classifier, info, config.gate, records)
     identity = {"gate_sha256": classifier.digest, "model_sha256": trained.digest, "pixel_threshold": config.threshold}
-    if info.labeled:
-        identity["fingerprint"] = info.fingerprint
+    identity["fingerprint"] = trained.fingerprint
     tuned = read_tuned(path, identity)
     if tuned is None:
-        if not info.labeled:
+        # Others may be unlabelled, or hold among their validation what was trained on.
+        if info.fingerprint != trained.fingerprint:
             raise ValueError(
-                f"gate: expected its threshold in {path}, as {records} is unlabelled and cannot tell it, found none; "
-                "run test.py with this --gate on the records of the training first"
+                f"gate: expected its threshold in {path}, as {records} is not what {path.parent} was trained on, found "
+                "none; run test.py with this --gate on the records of the training first"
             )
         found = tune_gate(trained, classifier.model, records, info, config, strategy, progress)
         tuned = {"gate": config.gate, **identity, **found}
-        path.write_text(json.dumps(tuned, indent=2) + "\n")
+        write_tuned(path, tuned)
     return Gate(classifier.model, tuned["threshold"]), tuned

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from model.classifier import ANSWERS
+from training.run_folder import write_text
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ def read_tuned(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         return tuned if found == identity and tuned["threshold"] >= 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def write_tuned(path: Path, tuned: dict[str, Any]) -> None:
+    """Writes what `read_tuned` reads, with its identity, as a file that is whole or not there at all."""
+    write_text(path, json.dumps(tuned, indent=2) + "\n")
 
 
 def object_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:

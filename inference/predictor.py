@@ -98,6 +98,11 @@ def load_run(run: RunFolder) -> TrainedModel:
         raise ValueError(
             f"{run.config}: expected the key {error}, found none; train into another RUN folder"
         ) from error
+    except TypeError as error:
+        raise ValueError(
+            f"{run.config}: expected the settings that this version knows, found others ({error}); "
+            "train into another RUN folder"
+        ) from error
 
 
 def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str) -> None:
@@ -129,15 +134,18 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
 
 
 def check_gate(gate: TrainedModel, trained: TrainedModel, gate_run: str, run: str) -> None:
-    """Raises ValueError unless the gate is a classifier for the images, or the tiles, that the other one segments."""
+    """Raises ValueError unless the gate is a classifier for the images, or the tiles, that the other one segments.
+
+    What validated one must not have trained the other: its threshold is found there.
+    """
     if gate.task != "classify":
         raise ValueError(f"gate: expected a run of --task classify, found {gate_run} of --task {gate.task}")
-    for name in ("channels", "dtype", "intensity", "classes", "overlapping"):
+    for name in ("channels", "dtype", "intensity", "classes", "overlapping", "fingerprint", "fold"):
         wanted, found = getattr(trained, name), getattr(gate, name)
         if wanted != found:
             raise ValueError(
                 f"gate: {run} was trained on records with {name} {wanted}, but {gate_run} on some with {found}; "
-                "train both on the same records"
+                "train both on the same records and fold"
             )
     if gate.crop != trained.crop:
         sizes = [f"crops of {crop}" if crop else "whole images" for crop in (trained.crop, gate.crop)]

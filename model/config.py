@@ -54,14 +54,14 @@ class ModelConfig:
     activation: Literal["relu", "swish", "leaky_relu"] = "relu"
     """Behind each normalisation; encoders of keras.applications keep their own. leaky_relu has slope 0.01 below 0."""
     dropout: float = 0.1
-    """Share of feature maps dropped at the end of each level of the decoder and of plain and residual encoders, in
-    training."""
+    """Share of feature maps dropped at the end of each level of the decoder and of plain and residual encoders, and of
+    the means by which a classifier judges, in training."""
     noise: float = 0.0
     """Deviation of Gaussian noise on the normalised input, in training."""
     upsampling: Literal["repeat", "transpose"] = "repeat"
     """How height and width are doubled: repeated pixels and a convolution, or a transposed convolution."""
     input_scaling: int = 1
-    """The network sees images this many times smaller (means of pixels); its logits are enlarged again."""
+    """The network sees images this many times smaller (means of pixels); logits of masks are enlarged again."""
     input_norm: Literal["dataset", "image"] = "dataset"
     """Pixels are normalised by mean and deviation of the training split, or of each image. With a window, dataset means
     the window's scaling alone, and image what comes behind it."""

@@ -73,16 +73,17 @@ def pad(example: Example, size: int, info: RecordsInfo) -> Example:
     return example
 
 
-def tiles(example: Example, size: int, info: RecordsInfo) -> tf.data.Dataset:
+def tiles(example: Example, size: int, info: RecordsInfo, whole_masks: bool = False) -> tf.data.Dataset:
     """Returns the tiles that cover an image, row by row from the top left.
 
     The last tile of a row or column is moved back to end at the image's edge. What it shares with the one before is
-    ignored in its mask, so that every pixel counts in exactly one tile.
+    ignored in its mask, so that every pixel counts in exactly one tile; not with whole masks.
 
     Args:
       example: of a whole image, as `records.schema.parse` returns it.
       size: side of a tile.
       info: of the records.
+      whole_masks: whether a mask says what all its tile shows, for those who judge tiles and not pixels.
 
     Returns:
       A dataset of examples as this one, of size x size pixels, with "tile" int32 [4]: the window in the image.
@@ -97,9 +98,11 @@ def tiles(example: Example, size: int, info: RecordsInfo) -> tf.data.Dataset:
         part = {"image": cut_window(example["image"], window), "tile": window}
         if "mask" in example:
             mask = cut_window(example["mask"], window)
-            rows, columns = (tf.range(window[axis + 2]) + start[axis] >= place[axis] for axis in (0, 1))
-            unknown = tf.constant(ignore_value(info.overlapping), mask.dtype)
-            part["mask"] = tf.where(rows[:, None] & columns, mask, unknown)
+            if not whole_masks:
+                rows, columns = (tf.range(window[axis + 2]) + start[axis] >= place[axis] for axis in (0, 1))
+                unknown = tf.constant(ignore_value(info.overlapping), mask.dtype)
+                mask = tf.where(rows[:, None] & columns, mask, unknown)
+            part["mask"] = mask
         return pad(example | part, size, info)
 
     return tf.data.Dataset.from_tensor_slices(tf.range(counts[0] * counts[1])).map(cut)

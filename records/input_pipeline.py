@@ -155,7 +155,13 @@ def steps_per_epoch(files: Sequence[ShardFile], batch_size: int, workers: int = 
 
 
 def eval_batches(
-    files: Sequence[ShardFile], info: RecordsInfo, batch_size: int, config: InputConfig, share: Share = EVERYTHING
+    files: Sequence[ShardFile],
+    info: RecordsInfo,
+    batch_size: int,
+    config: InputConfig,
+    share: Share = EVERYTHING,
+    *,
+    whole_masks: bool = False,
 ) -> tf.data.Dataset:
     """Returns every example once, in the order of the shards; where crops are set, in the tiles that cover it.
 
@@ -168,6 +174,7 @@ def eval_batches(
       batch_size: examples in a batch of one worker.
       config: settings; `crop` is the side of the tiles, see `records.crop.tiles`.
       share: which worker this is, of how many.
+      whole_masks: of tiles, see there.
 
     Returns:
       A dataset of dicts as `train_batches` has, with "weight" float32 [batch]: 1 for examples, 0 for padding; of tiles
@@ -188,7 +195,7 @@ def eval_batches(
     serialized = tf.data.TFRecordDataset([file.path for file in files]).shard(part.count, part.index)
     examples = serialized.map(_decoder(info), _threads(config), deterministic=True)
     if config.crop is not None:
-        examples = examples.flat_map(partial(tiles, size=config.crop, info=info))
+        examples = examples.flat_map(partial(tiles, size=config.crop, info=info, whole_masks=whole_masks))
     # All shapes are known: the decoder or the tiles set them.
     empty = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in examples.element_spec.items()}
     weighted = examples.map(lambda example: example | {"weight": 1.0})

@@ -11,10 +11,11 @@ import tensorflow as tf
 from records.cache import drop_cache
 from records.info import RecordsInfo
 from training.config import TrainConfig
+from training.fit import check_fits
 from training.loop import Epochs
 from training.preemption import Preemption
 from training.run_folder import RunFolder, hold
-from training.run_input import Progress, check_fits, open_input
+from training.run_input import Progress, open_input
 from training.state import TrainState
 from training.trainer import build_trainer
 from training.workers import Workers, peers_present

@@ -14,7 +14,6 @@ from records.damage import ShardCheck, explain_damage
 from records.files import file_size
 from records.info import RecordsInfo
 from records.input_pipeline import (
-    check_sizes,
     decoded_examples,
     eval_batches,
     steps_per_epoch,
@@ -23,12 +22,11 @@ from records.input_pipeline import (
     training_splits,
 )
 from records.mend import describe_lost, mend
-from records.mixing import check_weights, example_weights
+from records.mixing import example_weights
 from records.order import divide
 from records.service import NOT_PROMISED, service_batches
 from records.shards import ShardFile
 from training.config import TrainConfig
-from training.devices import check_batch_size
 from training.run_folder import RunFolder
 from training.workers import Workers
 
@@ -108,7 +106,10 @@ class RunInput:
         Where crops are set they come in tiles, and Dice per image is that per tile.
         """
         local = replace(self.config.input, data_service=None)
-        batches = eval_batches(self.validation, self.info, self.worker_batch_size, local, self.workers.share)
+        whole = self.config.task == "classify"
+        batches = eval_batches(
+            self.validation, self.info, self.worker_batch_size, local, self.workers.share, whole_masks=whole
+        )
         return batches.map(lambda batch: {name: batch[name] for name in ("image", "mask", "weight")})
 
     def batch_keys(self, epoch: int, step: int) -> list[str]:
@@ -281,41 +282,3 @@ def _split(batches: tf.data.Dataset, parts: int) -> tf.data.Dataset:
     divided = batches.map(split).unbatch().prefetch(2 * parts)
     endless = batches.cardinality() == tf.data.INFINITE_CARDINALITY
     return divided.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)) if endless else divided
-
-
-def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Workers) -> None:
-    """Raises ValueError unless records, settings and devices fit together."""
-    check_batch_size(config.global_batch_size, workers.strategy.num_replicas_in_sync)
-    if workers.count > 1 and config.input.data_service is not None:
-        raise ValueError(
-            f"input.data_service: expected none for {workers.count} training machines, which each decode their share; "
-            "leave it out"
-        )
-    if not info.labeled:
-        raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
-    splits, validation_split = training_splits(info, config.input.fold)
-    files = info.shard_files(records, splits)
-    steps_per_epoch(files, config.global_batch_size // workers.count, workers.count)
-    check_image_size(info, config)
-    info.shards(validation_split)
-    check_weights(records, info, config.input)
-
-
-def check_image_size(info: RecordsInfo, config: TrainConfig) -> None:
-    """Raises ValueError unless the network can halve the images, or crops of them, as often as it wants to."""
-    check_sizes(info, config.input)
-    if config.input.crop and info.height and config.input.crop > max(info.height, info.width):
-        raise ValueError(
-            f"input.crop: expected at most the images' {info.height}x{info.width}, found {config.input.crop}; "
-            "leave it out"
-        )
-    multiple = config.model.multiple
-    height, width = (config.input.crop, config.input.crop) if config.input.crop else (info.height, info.width)
-    if height % multiple or width % multiple:
-        advised = -(-max(height, width) // multiple) * multiple
-        scaling = f", --model.input_scaling {config.model.input_scaling}" if config.model.input_scaling > 1 else ""
-        remedy = f"choose --input.crop {advised}" if config.input.crop else f"preprocess with --size {advised}"
-        raise ValueError(
-            f"expected images whose height and width are multiples of {multiple} (--model.depth {config.model.depth}"
-            f"{scaling}), found {height}x{width}; {remedy}, or choose a smaller depth"
-        )

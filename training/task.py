@@ -27,7 +27,8 @@ class Task:
       target: masks [batch, height, width] -> (what logits are compared with, float32 [batch]: 0 where that is not known
         of an example, so that it counts in no score).
       scores: what the results of `Overlap` are called.
-      shown: those of an epoch's line by their short names. The first decides which epoch is best; higher is better.
+      shown: those of an epoch's line by their short names.
+      monitored: name of the score of validation that decides which epoch is best; higher is better.
       title: its name in words.
     """
 
@@ -36,12 +37,8 @@ class Task:
     target: Target
     scores: Mapping[str, str]
     shown: Mapping[str, str]
+    monitored: str
     title: str
-
-    @property
-    def monitored(self) -> str:
-        """Name of the score of validation that decides which epoch is best."""
-        return f"val_{next(iter(self.shown.values()))}"
 
     def name_scores(self, results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         """Returns the results of `Overlap` under their names in the history, behind a prefix."""
@@ -53,12 +50,9 @@ class Task:
 
 
 def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
-    """Returns the task of a run.
-
-    Raises:
-      ValueError: in none of the records an object could be missing.
-    """
+    """Returns the task of a run."""
     labels = Labels(len(info.classes), info.overlapping)
+    monitored, _ = config.monitored
     if config.task == "segment":
         return Task(
             labels,
@@ -66,17 +60,35 @@ def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
             lambda masks: (masks, tf.ones(tf.shape(masks)[:1])),
             {name: name for name in _OVERLAPS},
             {"dice": "dice_per_image", "iou": "iou_per_image"},
+            monitored,
             "Dice per image",
         )
+    # Of single answers Dice per image is the share of right ones, and pooled Dice is F1.
+    scores = {"dice_per_image": "accuracy", "dice_pooled": "f1"}
+    target = partial(_answer, labels, info.scored_classes)
+    return Task(ANSWERS, [1], target, scores, {"f1": "f1", "accuracy": "accuracy"}, monitored, "F1")
+
+
+def check_answers(config: TrainConfig, info: RecordsInfo, split: str) -> None:
+    """Raises ValueError if a classifier's records tell it nothing.
+
+    In none of them an object could be missing; or the validation split holds no object, or nothing but images with
+    objects: F1 would be 0 for ever, or highest for one that always says yes. Crops of images with objects may be empty.
+    """
+    if config.task != "classify":
+        return
     if 0 in info.scored_classes and not info.overlapping:
         raise ValueError(
             f"task: expected a background for --task classify, found the classes {', '.join(info.classes)}, of which "
             "every pixel holds one; call the first one background when preprocessing"
         )
-    # Of single answers Dice per image is the share of right ones, and pooled Dice is F1.
-    scores = {"dice_per_image": "accuracy", "dice_pooled": "f1"}
-    target = partial(_answer, labels, info.scored_classes)
-    return Task(ANSWERS, [1], target, scores, {"f1": "f1", "accuracy": "accuracy"}, "F1")
+    total = info.splits[split].num_examples
+    counts = [info.splits[split].class_examples[number] for number in info.scored_classes]
+    if not any(counts) or (max(counts) == total and config.input.crop is None):
+        raise ValueError(
+            f"task: expected images with and without objects in split {split}, which validates --task classify, found "
+            f"{max(counts)} of {total} with one; preprocess with --splits.stratify, or with larger splits"
+        )
 
 
 def _answer(labels: Labels, classes: list[int], masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -19,6 +19,7 @@ from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, decode
 from records.shards import read_shard
 from tests.conftest import make_records, silent_progress
+from tests.records.conftest import made_record, write_made_records
 
 
 def test_average_precision_of_a_hand_made_ranking():
@@ -133,7 +134,22 @@ def test_scores_are_those_of_the_images_or_tiles(records, tmp_path, size, batch_
         value, truth = expected[row["source_id"], row.get("y", 0), row.get("x", 0)]
         assert row["probability"] == pytest.approx(1 / (1 + np.exp(6 - 0.05 * value)), rel=1e-4)
         assert np.isnan(row["truth"]) if truth is None else row["truth"] == truth
-    assert "answers" in str(detection_table(metrics, "RUN").title)
+    table = detection_table(metrics, "RUN")
+    assert table.title == f"RUN: {metrics['num_judged']} answers"
+    assert f"right: 3 with, {metrics['tn']} without; wrong: 1 false alarms, 1 misses" in table.caption
+    scores = dict(zip(*(list(column.cells) for column in table.columns[:2]), strict=True))
+    assert (scores["accuracy"], scores["recall"]) == (f"{metrics['accuracy']:.4f}", "0.7500")
+
+
+def test_a_tile_that_was_moved_back_is_judged_by_all_it_shows(tmp_path):
+    mask, shown = np.zeros((20, 20), np.uint8), (slice(8, 12), slice(8, 12))  # in all four tiles of 16 pixels
+    mask[shown] = 1
+    image = np.repeat(mask[..., None] * 200, 3, 2)
+    sizes = {"height": 20, "width": 20, "crop": (0, 0, 20, 20), "instances": None, "objects": None}
+    record = made_record("a0", "raw", image=image.tobytes(), mask=encode_png(mask), **sizes)
+    info = write_made_records(tmp_path / "records", {"test": [[record]]}, height=20, width=20)
+    metrics = judge((tmp_path / "records", info), tmp_path / "out", crop=16, pictures=0)
+    assert (metrics["num_judged"], metrics["tp"]) == (4, 4)
 
 
 def test_the_surest_mistakes_are_drawn(records, tmp_path):

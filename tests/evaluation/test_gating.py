@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -164,7 +166,7 @@ def test_the_gate_takes_away_the_false_alarms(records, tmp_path, crop):
         assert found["dice_per_image"] == pytest.approx(tuned[name])
 
 
-def test_a_threshold_is_found_once_for_the_same_gate_model_and_records(records, tmp_path, monkeypatch):
+def test_a_threshold_is_found_once_for_the_same_gate_and_model(records, tmp_path, monkeypatch):
     folder, info = records
     segmenter, classifier = model_of(info, "segment"), model_of(info, "classify")
     path, passes = tmp_path / "gate.json", []
@@ -183,12 +185,19 @@ def test_a_threshold_is_found_once_for_the_same_gate_model_and_records(records, 
     assert stored == first
     assert stored["gate"] == "GATE" and stored["fingerprint"] == info.fingerprint
     assert opened() == first and len(passes) == 1
+    # Others hold among their validation what was trained on.
+    assert opened(info=dataclasses.replace(info, fingerprint="another")) == first and len(passes) == 1
+    retrained = {"fingerprint": "another"}
     for number, change in enumerate(
         (
             {"classifier": dataclasses.replace(classifier, digest="another")},
             {"segmenter": dataclasses.replace(segmenter, digest="another")},
             {"config": dataclasses.replace(HOW[0], threshold=0.25)},
-            {"info": dataclasses.replace(info, fingerprint="another")},
+            {
+                "segmenter": dataclasses.replace(segmenter, **retrained),
+                "classifier": dataclasses.replace(classifier, **retrained),
+                "info": dataclasses.replace(info, **retrained),
+            },
         ),
         2,
     ):
@@ -198,16 +207,17 @@ def test_a_threshold_is_found_once_for_the_same_gate_model_and_records(records, 
     assert opened() == first and len(passes) == 6
 
 
-def test_unlabelled_records_take_the_threshold_that_was_found_on_others(records, tmp_path):
+@pytest.mark.parametrize("labeled", [False, True])
+def test_other_records_take_the_threshold_that_was_found_on_those_of_the_training(records, tmp_path, labeled):
     folder, info = records
     segmenter, classifier = model_of(info, "segment"), model_of(info, "classify")
-    bare = dataclasses.replace(info, labeled=False, fingerprint="bare")
+    others = dataclasses.replace(info, labeled=labeled, fingerprint="others")
     path = tmp_path / "gate.json"
-    with pytest.raises(ValueError, match="is unlabelled and cannot tell it, found none; run test.py with this --gate"):
-        open_gate(segmenter, classifier, folder, bare, path, *HOW)
+    with pytest.raises(ValueError, match="is not what .* was trained on, found none; run test.py with this --gate on"):
+        open_gate(segmenter, classifier, folder, others, path, *HOW)
     assert not path.exists()
     _, tuned = open_gate(segmenter, classifier, folder, info, path, *HOW)
-    gate, found = open_gate(segmenter, classifier, folder, bare, path, *HOW)
+    gate, found = open_gate(segmenter, classifier, folder, others, path, *HOW)
     assert found == tuned and gate.threshold == tuned["threshold"]
 
 
@@ -219,3 +229,15 @@ def test_a_gate_that_does_not_fit_is_refused_before_anything_is_read(records, tm
     classifier = model_of(info, "classify", multiple=64)
     with pytest.raises(ValueError, match="GATE needs images whose height and width are multiples of 64"):
         open_gate(segmenter, classifier, folder, info, tmp_path / "gate.json", *HOW)
+
+
+def test_a_run_that_cannot_be_written_to_costs_no_time(records, tmp_path, monkeypatch):
+    folder, info = records
+    passes, tasks = [], iter(["segment", "classify"])
+    monkeypatch.setattr("inference.predictor.load_run", lambda run: model_of(info, next(tasks)))
+    monkeypatch.setattr("evaluation.gating.tune_gate", lambda *_: passes.append(1))
+    monkeypatch.setattr(sys, "argv", ["test.py", str(tmp_path), folder, "--gate", "GATE"])
+    (tmp_path / "eval").write_text("no folder can be made here")
+    with pytest.raises(OSError):
+        runpy.run_path("test.py")["main"]()
+    assert not passes

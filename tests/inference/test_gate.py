@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from inference.gate import Gate, object_probabilities, read_tuned
+from inference.gate import Gate, object_probabilities, read_tuned, write_tuned
 from inference.predictor import TrainedModel, check_gate, join_tiles, predict_batches, predict_image
 from records.config import InputConfig
 from records.info import read_info
@@ -186,6 +187,11 @@ def test_a_gate_must_fit_what_it_gates(info):
         ({"classes": ["background", "ship"]}, "but GATE on some with .*ship"),
         ({"overlapping": True}, "with overlapping False, but GATE on some with True"),
         ({"intensity": {"offset": -1024}}, "with intensity .* but GATE on some with .*-1024"),
+        (
+            {"fingerprint": "another"},
+            "with fingerprint .*, but GATE on some with another; train both on the same records",
+        ),
+        ({"fold": 1}, "with fold None, but GATE on some with 1; train both on the same records and fold"),
         ({"crop": 64}, "RUN was trained on whole images, but GATE on crops of 64; train both with the same --input"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -204,3 +210,20 @@ def test_what_was_found_for_another_gate_or_is_damaged_is_not_read(tmp_path):
     for damaged in ('{"model": "a", "thre', '["model"]', '{"model": "a"}', '{"model": "a", "threshold": "high"}'):
         path.write_text(damaged)
         assert read_tuned(path, {"model": "a"}) is None
+
+
+def test_what_was_found_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "gate.json"
+    write_tuned(path, {"model": "a", "threshold": 0.25})
+    assert read_tuned(path, {"model": "a"}) == {"model": "a", "threshold": 0.25}
+    write_whole = Path.write_text
+
+    def fill_the_disk(path, text):
+        write_whole(path, text[:5])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", fill_the_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_tuned(path, {"model": "b", "threshold": 0.5})
+    assert read_tuned(path, {"model": "a"}) == {"model": "a", "threshold": 0.25}
+    assert [*tmp_path.iterdir()] == [path]

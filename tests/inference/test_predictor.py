@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -71,6 +72,17 @@ def test_depth_and_input_scaling_decide_what_sizes_must_be_multiples_of(info, tm
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a RUN folder made by train.py, found no config.json"):
         load_run(RunFolder(tmp_path))
+
+
+def test_settings_that_this_version_does_not_know_are_refused(trained, info, tmp_path):
+    run = RunFolder(tmp_path)
+    write_config(run, TrainConfig(), info)
+    trained.model.save(run.model)
+    content = json.loads(run.config.read_text())
+    content["train"]["model"]["cardinality"] = 32
+    run.config.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"config\.json: expected the settings .* 'cardinality'\); train into another"):
+        load_run(run)
 
 
 def test_a_run_without_a_model_is_refused(info, tmp_path):

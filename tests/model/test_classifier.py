@@ -33,15 +33,19 @@ def test_the_answer_is_the_weighted_mean_of_the_encoders_last_features():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_logits_are_float32_and_finite_for_the_largest_pixels(policy):
+def test_the_mean_is_float32_and_finite_where_a_float16_sum_overflows(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = build_classifier(SMALL, 1, [0.0], [1.0], seed=1)
-        logits = model(np.full([1, 64, 64, 1], 255, np.uint8), training=False)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    assert logits.dtype == tf.float32
-    assert np.isfinite(logits).all()
+    for variable in model.get_layer(ENCODER).weights:
+        if "beta" in variable.name:
+            variable.assign(tf.fill(variable.shape, 1000.0))  # features are about this
+    images = np.full([1, 128, 128, 1], 255, np.uint8)
+    means = keras.Model(model.input, model.get_layer("mean").output)(images, training=False)
+    assert means.dtype == model(images, training=False).dtype == tf.float32
+    assert np.isfinite(means).all() and means.numpy().max() * 32 * 32 > np.finfo(np.float16).max
 
 
 def test_seeds_decide_the_weights():

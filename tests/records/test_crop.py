@@ -140,9 +140,9 @@ def test_filling_up_adds_ignored_pixels_of_zero_at_the_bottom_and_the_right():
     assert set(pad({"image": tf.constant(image)}, 4, info_of())) == {"image"}
 
 
-def cut_into_tiles(image: np.ndarray, mask: np.ndarray | None, size: int, info) -> list[dict]:
+def cut_into_tiles(image: np.ndarray, mask: np.ndarray | None, size: int, info, **choice) -> list[dict]:
     example = {"image": image, "source_id": "a", "group": "g"} | ({} if mask is None else {"mask": mask})
-    examples = tf.data.Dataset.from_tensors(example).flat_map(partial(tiles, size=size, info=info))
+    examples = tf.data.Dataset.from_tensors(example).flat_map(partial(tiles, size=size, info=info, **choice))
     assert examples.element_spec["image"].shape == [size, size, image.shape[2]]
     return list(examples.as_numpy_iterator())
 
@@ -182,6 +182,17 @@ def test_tiles_of_five_by_seven_by_hand():
     assert found[3]["mask"].tolist() == [[255] * 4] * 3 + [[255, 1, 1, 1]]
     assert {(tile["source_id"], tile["group"]) for tile in found} == {(b"a", b"g")}
     assert "mask" not in cut_into_tiles(np.ones([5, 7, 1], np.uint8), None, 4, info_of())[0]
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_a_whole_mask_says_what_all_its_tile_shows(size):
+    mask = np.random.default_rng(0).integers(0, 9, [5, 7]).astype(np.uint8)
+    found = cut_into_tiles(mask[..., None], mask, size, info_of(), whole_masks=True)
+    assert len(found) == (4 if size == 4 else 2)
+    for tile in found:
+        y, x, rows, columns = tile["tile"]
+        np.testing.assert_array_equal(tile["mask"][:rows, :columns], mask[y : y + rows, x : x + columns])
+        assert (tile["mask"][rows:] == IGNORE).all()  # below the image
 
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "raw"])

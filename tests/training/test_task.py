@@ -1,8 +1,10 @@
 """A run of --task classify: what it scores, what it is called, what it refuses."""
 
+import contextlib
 import csv
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,9 +25,11 @@ from tests.training.keyed_records import CONFIG, FOREGROUND, KEYS, VALIDATION, k
 from tests.training.runs import interrupt_at, refuse, start, without_timings
 from tests.training.scans import write_scans
 from training.config import TrainConfig
+from training.fit import check_fits
 from training.optimizer_config import OptimizerConfig
 from training.run_folder import RunFolder
 from training.task import make_task
+from training.workers import Workers
 
 CLASSIFY = dataclasses.replace(CONFIG, task="classify", optimizer=OptimizerConfig(average="ema", ema_decay=0.5))
 
@@ -160,6 +164,48 @@ def test_crops_are_labelled_by_what_they_show(tmp_path):
     assert answers == {0, 1}
 
 
+@pytest.mark.parametrize("task", ["segment", "classify"])
+def test_validation_tiles_that_were_moved_back_are_labelled_by_all_they_show(tmp_path, task):
+    mask = np.zeros((20, 20), np.uint8)
+    mask[8:12, 8:12] = 1  # in all four tiles of 16 pixels
+    record = partial(made_record, image_format="raw", image=np.repeat(mask[..., None] * 200, 3, 2).tobytes())
+    record = partial(record, mask=encode_png(mask), instances=None, objects=None)
+    record = partial(record, height=20, width=20, crop=(0, 0, 20, 20))
+    shards = {"train": [[record(f"a{n}") for n in range(4)]], "val": [[record("b0")]]}
+    info = write_made_records(tmp_path / "records", shards, height=20, width=20)
+    config = dataclasses.replace(CLASSIFY, task=task, input=InputConfig(crop=16))
+    with opened((tmp_path / "records", info), tmp_path / "run", config) as data:
+        (batch,) = data.validation_batches()
+    np.testing.assert_array_equal(batch["weight"], np.ones(4))
+    held = [(tile == 1).any() for tile in batch["mask"].numpy()]
+    # Of pixels each counts once: the first tile has them all.
+    assert held == ([True] * 4 if task == "classify" else [True, False, False, False])
+
+
+@pytest.mark.parametrize(
+    ("held", "crop", "message"),
+    [
+        ({"a0", "a1"}, None, "expected images with and without objects in split val, .* found 0 of 2 with one; prep"),
+        ({"a0", "a1"}, 2, "expected images with and without objects in split val, .* found 0 of 2 with one; prep"),
+        ({"a0", "b0", "b1"}, None, "found 2 of 2 with one; preprocess with --splits.stratify"),
+        ({"a0", "b0", "b1"}, 2, None),
+        ({"a0", "b0"}, None, None),
+    ],
+)
+def test_a_validation_of_one_kind_alone_is_refused(tmp_path, held, crop, message):
+    def record(key):
+        mask = np.resize(np.array([0, 1 if key in held else 0], np.uint8), (6, 10))
+        return made_record(key, "raw", mask=encode_png(mask), instances=None, objects=None)
+
+    shards = {"train": [[record(f"a{n}") for n in range(4)]], "val": [[record("b0"), record("b1")]]}
+    info = write_made_records(tmp_path / "records", shards)
+    config = dataclasses.replace(CLASSIFY, input=InputConfig(crop=crop))
+    workers = Workers(tf.distribute.get_strategy())
+    check_fits(str(tmp_path / "records"), info, dataclasses.replace(config, task="segment"), workers)
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        check_fits(str(tmp_path / "records"), info, config, workers)
+
+
 REFUSED = [
     ({"model": ModelConfig(decoder="unetpp")}, "model.decoder: found unetpp, which only a decoder reads; --task"),
     ({"model": ModelConfig(attention=True)}, "model.attention: found True, which only a decoder reads"),
@@ -204,13 +250,14 @@ def test_settings_that_a_classifier_reads_are_not(settings):
 def test_class_weights_are_two_whatever_the_records_classes(tmp_path):
     info = write_scans(tmp_path / "scans")
     config = dataclasses.replace(
-        CLASSIFY, input=InputConfig(fold=1), loss=LossConfig({"bce": 1.0}, class_weights=[1.0] * 3)
+        CLASSIFY, input=InputConfig(fold=1, crop=16), loss=LossConfig({"bce": 1.0}, class_weights=[1.0] * 3)
     )
     (tmp_path / "run").mkdir()
     refuse("loss.class_weights: expected 2 numbers", tmp_path / "scans", tmp_path / "run", config, info)
 
 
 def test_records_without_a_background_are_refused(records):
-    info = dataclasses.replace(records[1], classes=["road", "car", "sky"])
+    folder, info = records
+    info = dataclasses.replace(info, classes=["road", "car", "sky"])
     with pytest.raises(ValueError, match="task: expected a background .* found the classes road, car, sky"):
-        make_task(CLASSIFY, info)
+        check_fits(str(folder), info, CLASSIFY, Workers(tf.distribute.get_strategy()))

@@ -36,6 +36,7 @@ def test_what_is_searched_for_is_what_decides_the_trainers_best_epoch(task, nucl
     made = make_task(config, read_info(str(nuclei_records)))
     column, name = config.monitored
     assert column == made.monitored
+    assert column.removeprefix("val_") in made.scores.values()
     assert made.title.startswith(name)
 
 
