@@ -38,7 +38,8 @@ def main() -> None:
         trained = load_run(run)
         classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
     check_fits(trained, info, paths["run"], paths["records"])
-    folder = run.evaluation(config.split)
+    # Beside the scores without the gate, so that they can be compared.
+    folder = run.evaluation(f"{config.split}-gate" if config.gate else config.split)
     what = (paths["records"], info)
     title = f"{paths['run']} on {paths['records']}, split {config.split}"
     how = (config, strategy, cli.progress)
@@ -49,7 +50,8 @@ def main() -> None:
         if info.labeled:
             tell(detection_table(metrics, title))
             tell(f"scores    {folder / METRICS_FILE}")
-            tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
+            if any((folder / PICTURES_FOLDER).iterdir()):
+                tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
         else:
             tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
         tell(f"answers   {folder / PER_IMAGE_FILE}")

@@ -1,6 +1,7 @@
 """python train.py RECORDS RUN [settings]: trains a U-Net, or a classifier, on every GPU there is."""
 
 import os
+import sys
 from pathlib import Path
 
 import cli
@@ -37,7 +38,7 @@ def main() -> int:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if (machines := cluster_size()) > 1:
-        cli.console.print(f"{'machines':<10} waiting for all {machines} to be started")
+        cli.console.print(f"{'machines':<10} waiting until all {machines} of TF_CONFIG are started; Ctrl-C gives up")
     strategy, reason = choose_strategy(config.virtual_replicas, several_machines=True)
     is_chief = Workers.of(strategy).is_chief
     tell, progress = (cli.console.print, cli.progress) if is_chief else (cli.say_nothing, cli.show_nothing)
@@ -50,6 +51,9 @@ def main() -> int:
         state = train(paths["records"], info, run, config, strategy, progress, tell)
     except Preempted as stop:
         cli.console.print(str(stop))
+        if machines > 1:
+            sys.stdout.flush()
+            os._exit(EXIT_CODE)  # TensorFlow would wait for the other machines, which may be gone, for up to 20 s
         return EXIT_CODE
     score = f"validation {make_task(config, info).title} {state.best_score:.4f}"
     tell(f"{'best':<10} epoch {state.best_epoch + 1}, {score}: {run.model}")

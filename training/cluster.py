@@ -23,20 +23,30 @@ def cluster_size() -> int:
     try:
         content = json.loads(text)
         cluster = content.get("cluster", {})
-        sizes = {job: _count(job, addresses) for job, addresses in cluster.items()}
-        if not sizes:
+        if not cluster:
             return 1
+        addresses = {job: _check_addresses(job, cluster[job]) for job in cluster}
+        if set(addresses) - set(_JOBS) or len(addresses.get("chief", [0])) != 1:
+            raise ValueError("there is more than workers and one chief")
+        everyone = [address for each in addresses.values() for address in each]
+        if len(set(everyone)) < len(everyone):
+            raise ValueError("an address stands there twice")
         task = content["task"]
-        known = 0 <= int(task["index"]) < sizes[task["type"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text} ({type(error).__name__}: {error})") from error
-    if not known or set(sizes) - set(_JOBS) or sizes.get("chief", 1) != 1:
-        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text}")
-    return sum(sizes.values())
+        if not 0 <= int(task["index"]) < len(addresses[task["type"]]):
+            raise ValueError(f"no {task['type']} has index {task['index']}")
+        return len(everyone)
+    except KeyError as error:
+        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text} (without {error})") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"TF_CONFIG: {_EXPECTED}, found {text} ({error})") from error
 
 
-def _count(job: str, addresses: object) -> int:
-    """Returns how many addresses a job has; a text alone would be taken for a list of its characters."""
-    if not isinstance(addresses, list) or not all(isinstance(address, str) for address in addresses):
+def _check_addresses(job: str, addresses: object) -> list[str]:
+    """Returns a job's addresses. (A text alone would be taken for a list of its characters.)"""
+    if not isinstance(addresses, list) or not addresses or not all(isinstance(each, str) for each in addresses):
         raise TypeError(f"{job} has no list of addresses")
-    return len(addresses)
+    for each in addresses:
+        host, _, port = each.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError(f"{each} is not host:port")
+    return addresses

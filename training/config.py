@@ -109,7 +109,7 @@ def _check_classifier(model: ModelConfig, loss: LossConfig) -> None:
     if shapes := [name for name in ("lovasz", "boundary") if name in loss.terms]:
         raise ValueError(
             f"loss.terms: expected losses of single answers with --task classify, found {shapes[0]}, which is about "
-            "masks; choose bce or focal"
+            "masks; choose bce, focal or dice"
         )
     if loss.class_weights == "balanced":
         raise ValueError(

@@ -1,5 +1,9 @@
 """Devices: one decision, with its reason."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from training.cluster import cluster_size
@@ -34,13 +38,28 @@ def choose_strategy(
         tf.config.experimental.set_memory_growth(gpu, True)
     if machines > 1:
         try:
-            return tf.distribute.MultiWorkerMirroredStrategy(), f"{machines} machines, here {len(gpus) or 'no'} GPUs"
+            with _interruptible():
+                strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            return strategy, f"{machines} machines, here {len(gpus) or 'no'} GPUs"
         except tf.errors.OpError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"TF_CONFIG: the {machines} machines could not be joined ({reason})") from error
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy(), f"{len(gpus)} GPUs"
     return tf.distribute.get_strategy(), "1 GPU" if gpus else "no GPU, so the CPU"
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets the system end the process at Ctrl-C: TensorFlow waits for the other machines without a look at Python.
+
+    SIGTERM it takes for itself meanwhile.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check_batch_size(batch_size: int, replicas: int) -> None:

@@ -33,7 +33,7 @@ def plot_history(history: list[dict[str, float]], task: Task, folder: Path) -> N
         xytext=(0, -16),
         ha="right",
         color=VAL_COLOUR,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the curves
+        bbox={"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 1},  # over the curves
     )
     axes[2].plot(epochs, [row["learning_rate"] for row in history], color=VAL_COLOUR)
     axes[2].set_title("Learning rate", loc="left")

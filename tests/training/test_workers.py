@@ -36,6 +36,8 @@ CONFIG = TrainConfig(
     augment=AugmentConfig.none(),
 )
 
+WAITING = "machines   waiting until all 2 of TF_CONFIG are started; Ctrl-C gives up\n"
+
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> Path:
@@ -103,7 +105,7 @@ def test_two_workers_one_killed_and_both_restarted_train_what_one_machine_trains
     codes, printed = ends(launch(records, run, CONFIG))
     assert codes == [0, 0]
     assert "going on from epoch 1, step " in printed[0]
-    assert printed[1] == "machines   waiting for all 2 to be started\n", "then only the chief talks"
+    assert printed[1] == WAITING, "then only the chief talks"
     together, single = (step_losses(RunFolder(folder).tensorboard) for folder in (run, tmp_path / "alone"))
     assert together.keys() == single.keys()
     assert [together[step] for step in single] == pytest.approx(list(single.values()), rel=1e-5)
@@ -163,6 +165,27 @@ def test_workers_with_different_settings_all_end_with_one_line(records, tmp_path
             "error: expected the same on all 2 machines, found different: learning_rate; start all"
         )
     assert not (tmp_path / "run" / "config.json").exists(), "the folder is free for another try"
+
+
+def test_waiting_for_a_machine_that_never_comes_can_be_ended(records, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in (first, second)]
+    task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+    process = subprocess.Popen(
+        [sys.executable, "train.py", str(records), str(tmp_path / "run")],
+        cwd=ROOT,
+        env=os.environ | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": "-1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == WAITING
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
 
 
 # --- what they agree on
