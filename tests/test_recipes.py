@@ -1,4 +1,4 @@
-"""Every recipe is one that train.py takes, and says where its numbers come from; every space one that a search takes."""
+"""Every recipe is one that train.py takes, and says where its numbers come from; spaces can be searched."""
 
 from pathlib import Path
 
