@@ -127,9 +127,9 @@ def test_a_narrow_terminal_gets_the_settings_in_one_column(space, tmp_path):
     assert words == describe_settings(TRIALS[0])
 
 
-def test_of_many_trials_the_best_are_shown(space, tmp_path):
+def test_of_many_trials_the_best_are_shown(space):
     trials = [Trial(number, LEFT, "finished", [number / 30]) for number in range(30)]
-    title, _, *rows = printed(trial_table(space, trials, SearchFolder(tmp_path), 180), 180)
+    title, _, *rows = printed(trial_table(space, trials, SearchFolder(Path("runs/search")), 180), 180)
     assert title[0].startswith("the best 20 of 30 trials:")
     assert [int(row[0]) for row in rows] == list(range(29, 9, -1))
 
