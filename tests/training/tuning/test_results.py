@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +23,7 @@ from training.tuning.space import Space, read_space
 from training.tuning.study import open_study
 from training.tuning.trial import SearchFolder, Trial, best_trial
 
+FOLDER = SearchFolder(Path("runs/search"))  # of a length that does not depend on where tests run
 SPACE = """
 learning_rate: {low: 1e-4, high: 1e-1, log: true}
 model.filters: [8, [8, 16, 32, 64, 128]]
@@ -109,9 +111,9 @@ def printed(table, width: int) -> list[list[str]]:
     return [re.split(r"\s{2,}", line.strip()) for line in capture.get().splitlines()]
 
 
-def test_the_table_has_the_best_first_and_tells_why_trials_failed(space, tmp_path):
-    title, head, *rows = printed(trial_table(space, TRIALS, SearchFolder(tmp_path), 180), 180)
-    assert title == [f"5 trials: {tmp_path}/trials.csv"]
+def test_the_table_has_the_best_first_and_tells_why_trials_failed(space):
+    title, head, *rows = printed(trial_table(space, TRIALS, FOLDER, 180), 180)
+    assert title == ["5 trials: runs/search/trials.csv"]
     assert head == ["trial", "Dice", "epoch", "time", "end", *short_names(space)]
     assert [row[0] for row in rows] == ["2", "4", "0", "1", "3"]
     assert rows[0][1:6] == ["0.8000", "2 of 3", "1 h 7 min", "finished", "0.01"]
@@ -120,8 +122,8 @@ def test_the_table_has_the_best_first_and_tells_why_trials_failed(space, tmp_pat
     assert rows[4][1:3] == ["1 s", "failed: out of memory, sadly"]
 
 
-def test_a_narrow_terminal_gets_the_settings_in_one_column(space, tmp_path):
-    _, head, *rows = printed(trial_table(space, TRIALS[:1], SearchFolder(tmp_path), 100), 100)
+def test_a_narrow_terminal_gets_the_settings_in_one_column(space):
+    _, head, *rows = printed(trial_table(space, TRIALS[:1], FOLDER, 100), 100)
     assert head == ["trial", "Dice", "epoch", "time", "end", "settings"]
     words = " ".join([rows[0][-1], *(line for row in rows[1:] for line in row)])
     assert words == describe_settings(TRIALS[0])
@@ -129,7 +131,7 @@ def test_a_narrow_terminal_gets_the_settings_in_one_column(space, tmp_path):
 
 def test_of_many_trials_the_best_are_shown(space):
     trials = [Trial(number, LEFT, "finished", [number / 30]) for number in range(30)]
-    title, _, *rows = printed(trial_table(space, trials, SearchFolder(Path("runs/search")), 180), 180)
+    title, _, *rows = printed(trial_table(space, trials, FOLDER, 180), 180)
     assert title[0].startswith("the best 20 of 30 trials:")
     assert [int(row[0]) for row in rows] == list(range(29, 9, -1))
 
