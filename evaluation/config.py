@@ -1,6 +1,11 @@
 """Settings of an evaluation."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""From a label and a total to a context that yields a function to be told how much is done."""
 
 
 @dataclass(frozen=True)

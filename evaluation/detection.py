@@ -4,15 +4,13 @@ The judged answers are those of images or, of a model trained on crops, of tiles
 is the truth: such an answer counts in no score.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, Progress
 from evaluation.examples import check_complete, read_examples, split_batches
 from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, clear_folder, write_metrics
 from evaluation.pictures import draw_truth, file_name
@@ -22,8 +20,6 @@ from inference.predictor import TrainedModel, predict_answers
 from records.damage import explain_damage
 from records.info import RecordsInfo
 from records.schema import class_areas, decode_pixels, known_pixels
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def evaluate_answers(

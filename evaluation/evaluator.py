@@ -1,14 +1,13 @@
 """Batch evaluation of a trained run on one split of records."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, Progress
 from evaluation.examples import check_complete, read_examples, split_batches
 from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, clear_folder, write_metrics
 from evaluation.pictures import draw_comparison, file_name
@@ -19,8 +18,6 @@ from inference.predictor import TrainedModel, join_tiles, predict_batches, predi
 from records.damage import explain_damage
 from records.info import RecordsInfo
 from records.schema import decode_pixels
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def evaluate(

@@ -1,7 +1,5 @@
 """The threshold of a gate: the one with which gate and segmenter score best together on validation."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, Progress
 from evaluation.examples import check_complete, split_batches
 from evaluation.statistics import Counts, count_masks, image_scores
 from inference.gate import Gate, read_tuned, write_tuned
@@ -23,8 +21,6 @@ _ROUNDING = 1e-9
 
 _MORE_THAN_SURE = 1.000001
 """A probability that none reaches."""
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 def choose_threshold(probabilities: np.ndarray, gains: np.ndarray) -> float:

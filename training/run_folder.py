@@ -119,14 +119,7 @@ def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> Iterator[Non
     """
     _check(run, config, info)
     run.path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(run.path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{run.path}: another process is training into this RUN folder; wait for its end, or choose another"
-            ) from error
+    with lock(run.path, "is training into this RUN folder"):
         _check(run, config, info)  # what another process has done in the meantime
         new = not run.config.is_file()
         if new:
@@ -137,6 +130,26 @@ def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> Iterator[Non
             if new and [*run.path.iterdir()] == [run.config]:
                 run.config.unlink()  # nothing was begun: other settings may be tried in the same folder
             raise
+
+
+@contextlib.contextmanager
+def lock(folder: Path, doing: str) -> Iterator[None]:
+    """Takes a folder for this process alone; the system frees it when the process ends, however it does.
+
+    Args:
+      folder: that exists.
+      doing: what a process that has it does, in words.
+
+    Raises:
+      ValueError: another process has it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder}: another process {doing}; wait for its end, or choose another") from error
+        yield
     finally:
         os.close(handle)
 

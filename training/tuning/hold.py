@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from records.info import RecordsInfo
 from training.config import MAY_CHANGE
-from training.run_folder import write_text
+from training.run_folder import lock, write_text
 from training.tuning.config import TuneConfig
 from training.tuning.space import Space
 from training.tuning.trial import SearchFolder
@@ -35,19 +33,10 @@ def hold(folder: SearchFolder, config: TuneConfig, space: Space, info: RecordsIn
     content = json.loads(json.dumps(content))
     _check(folder, content)
     folder.trials.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder.path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{folder.path}: another process searches in this SEARCH folder; wait for its end, or choose another"
-            ) from error
+    with lock(folder.path, "searches in this SEARCH folder"):
         _check(folder, content)  # what another process has done in the meantime
         write_text(folder.settings, json.dumps(content, indent=2) + "\n")
         yield
-    finally:
-        os.close(handle)
 
 
 def _check(folder: SearchFolder, content: dict[str, Any]) -> None:
