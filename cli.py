@@ -130,7 +130,7 @@ def run(main: Callable[[], int | None]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
+        print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 

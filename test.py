@@ -19,20 +19,23 @@ def main() -> None:
         "python test.py",
         "Evaluates a trained run in batch on held-out shards.",
     )
+    from records.info import read_info
+    from training.run_folder import RunFolder, read_config
+
+    # Before TensorFlow, whose import takes seconds. Other splits may be damaged; what is wrong with this one is found
+    # when it is read.
+    run, tell = RunFolder(Path(paths["run"])), cli.console.print
+    read_config(run)
+    info = read_info(paths["records"], check_shards=False)
+    info.shards(config.split)
     from evaluation.detection import evaluate_answers
     from evaluation.evaluator import evaluate
     from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
     from evaluation.gating import open_gate
     from evaluation.table import detection_table, gate_line, score_table
     from inference.predictor import check_fits, load_run
-    from records.info import read_info
     from training.devices import choose_strategy
-    from training.run_folder import RunFolder
 
-    run, tell = RunFolder(Path(paths["run"])), cli.console.print
-    # Other splits may be damaged; what is wrong with this one is found when it is read.
-    info = read_info(paths["records"], check_shards=False)
-    info.shards(config.split)
     strategy, _ = choose_strategy(config.virtual_replicas)
     with strategy.scope():
         trained = load_run(run)

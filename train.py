@@ -20,21 +20,23 @@ def main() -> int:
         "python train.py",
         "Trains a U-Net, or with --task classify a classifier; the same command continues a run that was stopped.",
     )
+    from records.info import judged_split, read_info, training_splits
+
+    # Before TensorFlow, whose import takes seconds.
+    info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
+    training_splits(info, config.input.fold)
     import tensorflow as tf
     from tensorflow import keras
 
     from model.precision import choose_precision
-    from records.info import read_info
-    from records.input_pipeline import training_splits
     from training.cluster import cluster_size
     from training.devices import choose_strategy
-    from training.preemption import EXIT_CODE, Preempted
+    from training.preemption import Preempted
     from training.run import train
     from training.run_folder import RunFolder
     from training.task import make_task
     from training.workers import Workers
 
-    info = read_info(paths["records"], check_shards=False)  # the run checks, and names what is lost
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if (machines := cluster_size()) > 1:
@@ -53,12 +55,12 @@ def main() -> int:
         cli.console.print(str(stop))
         if machines > 1:
             sys.stdout.flush()
-            os._exit(EXIT_CODE)  # TensorFlow would wait for the other machines, which may be gone, for up to 20 s
-        return EXIT_CODE
+            os._exit(stop.exit_code)  # TensorFlow would wait for the other machines, which may be gone, for up to 20 s
+        return stop.exit_code
     score = f"validation {make_task(config, info).title} {state.best_score:.4f}"
     tell(f"{'best':<10} epoch {state.best_epoch + 1}, {score}: {run.model}")
-    has_test = "test" in info.splits and info.splits["test"].num_examples
-    choice = "" if has_test else f" --split {training_splits(info, config.input.fold)[1]}"
+    split = judged_split(info, config.input.fold)
+    choice = "" if split == "test" else f" --split {split}"
     tell(f"{'next':<10} python test.py {paths['run']} {paths['records']}{choice}")
     return 0
 

@@ -13,8 +13,7 @@ from evaluation.statistics import Counts, count_masks, image_scores
 from inference.gate import Gate, read_tuned, write_tuned
 from inference.predictor import TrainedModel, check_fits, check_gate, predict_batches
 from records.damage import explain_damage
-from records.info import RecordsInfo
-from records.input_pipeline import training_splits
+from records.info import RecordsInfo, training_splits
 
 _ROUNDING = 1e-9
 """Sums of gains that differ by less are equal."""

@@ -84,6 +84,13 @@ class ModelConfig:
             raise ValueError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout}")
         if not 0 < self.norm_momentum < 1:
             raise ValueError(f"model.norm_momentum: expected a share between 0 and 1, found {self.norm_momentum}")
+        # Encoders of keras.applications keep the batch normalisation they have; ConvNeXt has none.
+        encoder_reads = self.is_application and self.encoder != "convnexttiny"
+        if self.norm_momentum != 0.99 and self.norm in ("group", "none") and not encoder_reads:
+            raise ValueError(
+                f"model.norm_momentum: found {self.norm_momentum}, which only batch normalisation reads, not "
+                f"--model.norm {self.norm}; leave it out"
+            )
         if self.noise < 0:
             raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
         if self.input_scaling < 1:

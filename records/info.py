@@ -195,6 +195,46 @@ def read_info(folder: str, check_shards: bool = True) -> RecordsInfo:
     return info
 
 
+def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str]:
+    """Returns (names of the splits to train on, name of the split to validate on).
+
+    Args:
+      info: of the records.
+      fold: to validate on; None where the records have a training and a validation split.
+
+    Raises:
+      ValueError: the records have folds and none is chosen, or the other way round, or there is no such fold.
+    """
+    folds = info.folds
+    if not folds and fold is None:
+        return ["train"], "val"
+    if not folds:
+        raise ValueError(
+            f"input.fold: expected records made with folds, found the splits {', '.join(info.splits)}; "
+            "leave --input.fold out, or preprocess with --splits.folds"
+        )
+    if fold is None:
+        raise ValueError(
+            f"these records have {len(folds)} folds; say which one validates: --input.fold 0 to {len(folds) - 1}"
+        )
+    validation = f"fold{fold}"
+    if validation not in folds:
+        raise ValueError(f"input.fold: expected 0 to {len(folds) - 1}, found {fold}; the records have no such fold")
+    # Few groups in many folds leave some empty.
+    return [name for name in folds if name != validation and info.splits[name].num_examples], validation
+
+
+def judged_split(info: RecordsInfo, fold: int | None) -> str:
+    """Returns the split that a run is judged on: test, or where that holds nothing the one that validated it.
+
+    Args:
+      info: of the records.
+      fold: that validated it, as in `training_splits`.
+    """
+    has_test = "test" in info.splits and info.splits["test"].num_examples
+    return "test" if has_test else training_splits(info, fold)[1]
+
+
 def _check_size(file: ShardFile, check_length: bool) -> None:
     found = file_size(file.path)
     if found is None or (check_length and found != file.num_bytes):

@@ -31,35 +31,6 @@ from records.shards import ShardFile
 Example = dict[str, tf.Tensor]
 
 
-def training_splits(info: RecordsInfo, fold: int | None) -> tuple[list[str], str]:
-    """Returns (names of the splits to train on, name of the split to validate on).
-
-    Args:
-      info: of the records.
-      fold: to validate on; None where the records have a training and a validation split.
-
-    Raises:
-      ValueError: the records have folds and none is chosen, or the other way round, or there is no such fold.
-    """
-    folds = info.folds
-    if not folds and fold is None:
-        return ["train"], "val"
-    if not folds:
-        raise ValueError(
-            f"input.fold: expected records made with folds, found the splits {', '.join(info.splits)}; "
-            "leave --input.fold out, or preprocess with --splits.folds"
-        )
-    if fold is None:
-        raise ValueError(
-            f"these records have {len(folds)} folds; say which one validates: --input.fold 0 to {len(folds) - 1}"
-        )
-    validation = f"fold{fold}"
-    if validation not in folds:
-        raise ValueError(f"input.fold: expected 0 to {len(folds) - 1}, found {fold}; the records have no such fold")
-    # Few groups in many folds leave some empty.
-    return [name for name in folds if name != validation and info.splits[name].num_examples], validation
-
-
 def train_batches(
     files: Sequence[ShardFile],
     info: RecordsInfo,

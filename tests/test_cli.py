@@ -267,7 +267,7 @@ def test_a_command_ends_with_what_main_returns(monkeypatch, capsys, returned, co
 def test_a_command_that_was_stopped_ends_with_130_and_one_line(monkeypatch, capsys):
     code, text = ended(mistake(KeyboardInterrupt()), monkeypatch=monkeypatch, capsys=capsys)
     assert code == 130
-    assert text == "stopped; the same command continues\n"
+    assert text == "stopped; the same command goes on\n"
 
 
 # --- progress

@@ -170,7 +170,9 @@ def _make_step(train: TrainConfig, info, strategy, run: Path, tell) -> Callable:
     from training.run_folder import RunFolder
     from training.trainer import build_trainer
 
-    steps = build_trainer(RunFolder(run), train, info, strategy, tell).steps
+    trainer = build_trainer(RunFolder(run), train, info, strategy, tell)
+    trainer.freeze(train.freeze_epochs > 0)  # as the run begins
+    steps = trainer.steps
 
     def step(batch, number: int, rate: float) -> tf.Tensor:
         loss, _ = steps.train(batch, tf.constant(number, tf.int64), tf.constant(rate, tf.float32))

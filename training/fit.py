@@ -1,7 +1,7 @@
 """Whether records, settings and devices fit together: asked before anything of a run is made."""
 
-from records.info import RecordsInfo
-from records.input_pipeline import check_sizes, steps_per_epoch, training_splits
+from records.info import RecordsInfo, training_splits
+from records.input_pipeline import check_sizes, steps_per_epoch
 from records.mixing import check_weights
 from training.config import TrainConfig
 from training.devices import check_batch_size

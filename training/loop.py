@@ -10,9 +10,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from records.service import tell_of_silence
+from training.batch_norm import recompute_statistics, synchronize_statistics
 from training.config import TrainConfig
 from training.history import describe_epoch, write_history
-from training.optimizers import recompute_statistics, synchronize_statistics
 from training.pictures import FixedExamples
 from training.plots import plot_history
 from training.preemption import Preempted, Preemption
@@ -211,11 +211,12 @@ class Epochs:
     def _stop(self, agreed: Agreement) -> None:
         """Raises Preempted, with a checkpoint of where the run stands."""
         state = self.trainer.state
-        where = f"stopped as asked (SIGTERM) in epoch {state.epoch + 1} behind step {state.step}"
+        where = f"stopped as asked ({self.preemption.by}) in epoch {state.epoch + 1} behind step {state.step}"
+        what = "before all shards were checked; the same command goes on from the last checkpoint"
         if agreed.checked:
             self._save()
-            raise Preempted(f"{where}, saved; the same command goes on from there")
-        raise Preempted(f"{where}, before all shards were checked; the same command goes on from the last checkpoint")
+            what = "saved; the same command goes on from there"
+        raise Preempted(f"{where}, {what}", self.preemption.exit_code)
 
     def _rate(self, step: int) -> float:
         """Returns the learning rate of a step of the epoch under way."""

@@ -1,6 +1,7 @@
 """A run: takes its folder, builds what is trained, opens its records, trains; goes on where an earlier one stopped."""
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -48,7 +49,11 @@ def train(
     """
     workers = Workers.of(strategy)
     check_fits(records, info, config, workers)
-    with Preemption() as preemption, peers_present(workers), contextlib.ExitStack() as stack:
+    with (
+        Preemption(signal.SIGTERM, signal.SIGINT) as preemption,
+        peers_present(workers),
+        contextlib.ExitStack() as stack,
+    ):
         with workers.ready_together():
             own = stack.enter_context(_take(run, config, info, workers))
         workers.check_same(

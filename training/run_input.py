@@ -12,14 +12,13 @@ import tensorflow as tf
 from records.cache import ExampleCache, choose_cache, decoded_bytes, drop_cache, fill_cache
 from records.damage import ShardCheck, explain_damage
 from records.files import file_size
-from records.info import RecordsInfo
+from records.info import RecordsInfo, training_splits
 from records.input_pipeline import (
     decoded_examples,
     eval_batches,
     steps_per_epoch,
     train_batches,
     train_decoder,
-    training_splits,
 )
 from records.mend import describe_lost, mend
 from records.mixing import example_weights

@@ -16,8 +16,7 @@ from model.losses import balanced_weights, make_loss
 from model.metrics import Overlap
 from model.unet import build_unet, supervised_model
 from model.weights import load_weights
-from records.info import RecordsInfo
-from records.input_pipeline import training_splits
+from records.info import RecordsInfo, training_splits
 from training.checkpoints import Checkpoints
 from training.config import TrainConfig
 from training.optimizers import Updater

@@ -19,9 +19,9 @@ def main() -> int:
         "python -m training.tune",
         "Trains with many settings, one trial after the other; the same command continues a search that was stopped.",
     )
-    from records.info import read_info
+    from records.info import judged_split, read_info
     from training.cluster import cluster_size
-    from training.preemption import EXIT_CODE, Preempted
+    from training.preemption import Preempted
     from training.tuning.results import trial_table
     from training.tuning.search import search
     from training.tuning.space import read_space
@@ -38,7 +38,7 @@ def main() -> int:
             trials = search(paths["records"], info, folder, config, space, tell, show)
     except Preempted as stop:
         tell(str(stop))
-        return EXIT_CODE
+        return stop.exit_code
     tell(trial_table(space, trials, folder, cli.console.width))
     tell(f"{'plot':<10} {folder.plot}")
     best = best_trial(trials)
@@ -46,9 +46,8 @@ def main() -> int:
         tell(f"{'best':<10} none: no trial has finished")
         return 0
     score, epoch = best.best
-    has_test = "test" in info.splits and info.splits["test"].num_examples
-    fold = space.config(best.settings).input.fold
-    choice = "" if has_test else f" --split {'val' if fold is None else f'fold{fold}'}"
+    split = judged_split(info, space.config(best.settings).input.fold)
+    choice = "" if split == "test" else f" --split {split}"
     found = f"validation {space.base.monitored[1]} {score:.4f} at epoch {epoch}"
     tell(f"{'best':<10} trial {best.number}, {found}: {folder.best}")
     tell(f"{'next':<10} python test.py {folder.run(best.number).path} {paths['records']}{choice}")

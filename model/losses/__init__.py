@@ -45,7 +45,8 @@ def make_loss(
       class_weights: one for each class, as `balanced_weights` returns them; None for those of the config.
 
     Raises:
-      ValueError: not one weight for each class, or "balanced" ones that were not handed over.
+      ValueError: not one weight for each class, "balanced" ones that were not handed over, or a setting that nothing
+        reads where labels are these.
     """
     weights = config.class_weights if class_weights is None else class_weights
     if weights == "balanced":
@@ -53,6 +54,11 @@ def make_loss(
     if weights is not None and len(weights) != labels.num_classes:
         raise ValueError(
             f"loss.class_weights: expected {labels.num_classes} numbers, one for each class, found {list(weights)}"
+        )
+    if labels.softmax and config.focal_alpha not in (LossConfig.focal_alpha, None):
+        raise ValueError(
+            f"loss.focal_alpha: found {config.focal_alpha}, which only sigmoids read; {labels.num_classes} exclusive "
+            "classes have a softmax, and loss.class_weights in its place"
         )
     shares = {"alpha": config.tversky_alpha, "beta": config.tversky_beta}
     functions = {

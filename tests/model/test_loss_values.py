@@ -98,6 +98,14 @@ def test_sigmoid_focal_loss_weighs_what_is_right_down():
     expect(focal(BINARY, FOUR_MASKS, FOUR_LOGITS, None, 2, [3, 1]), -np.dot((1, 3, 3, 1), terms) / 4)
 
 
+def test_an_alpha_that_a_softmax_would_leave_unread_is_refused():
+    config = LossConfig(terms={"focal": 1.0}, focal_alpha=0.5)
+    make_loss(config, Labels(2))
+    make_loss(config, Labels(3, overlapping=True))
+    with pytest.raises(ValueError, match="loss.focal_alpha: found 0.5, which only sigmoids read; 3 exclusive classes"):
+        make_loss(config, Labels(3))
+
+
 def test_softmax_focal_loss_takes_class_weights_for_alphas():
     terms = 0.5**2 * math.log(0.5), 0.6**2 * math.log(0.4)
     expect(focal(THREE, TWO_MASKS, TWO_LOGITS, gamma=2), -sum(terms) / 2)

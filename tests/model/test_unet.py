@@ -227,6 +227,10 @@ def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
         ({"encoder": "resnet34"}, "model.depth: expected 5, as encoder resnet34 .*found 4; set --model.depth 5"),
         ({"encoder": "plain", "weights": "imagenet"}, "model.weights: expected none or a path, .*found imagenet"),
         ({"deep_supervision": True, "depth": 1}, "model.deep_supervision: expected a depth of at least 2, found 1"),
+        (
+            {"norm_momentum": 0.9, "norm": "group"},
+            "model.norm_momentum: found 0.9, which only batch",
+        ),
         ({"window": (5.0, 5.0)}, "model.window: expected the lowest value before the highest"),
     ],
 )

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from records.config import InputConfig
-from records.input_pipeline import eval_batches, steps_per_epoch, train_batches, training_splits
+from records.info import judged_split, training_splits
+from records.input_pipeline import eval_batches, steps_per_epoch, train_batches
 
 KEYS = [["a0", "a1", "a2", "a3", "a4"], ["b0", "b1", "b2", "b3"], ["c0", "c1"]]
 
@@ -74,3 +75,12 @@ def test_a_fold_that_does_not_fit_the_records_is_refused(folds, small_records):
     )
     with pytest.raises(ValueError, match=message):
         training_splits(small_records[1], 0)
+
+
+def test_a_run_is_judged_on_test_or_where_that_is_empty_on_what_validated_it(folds, small_records):
+    for info, fold, validation in ((small_records[1], None, "val"), (folds[1], 1, "fold1")):
+        full = next(split for split in info.splits.values() if split.num_examples)
+        empty = dataclasses.replace(full, shard_lengths=[])
+        splits = {name: split for name, split in info.splits.items() if name != "test"}
+        for test, expected in (({"test": full}, "test"), ({"test": empty}, validation), ({}, validation)):
+            assert judged_split(dataclasses.replace(info, splits=splits | test), fold) == expected

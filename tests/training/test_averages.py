@@ -6,8 +6,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.training.trained import STRATEGY, Trained, X, Y, assert_equal, deep_model, linear_model
+from training.batch_norm import recompute_statistics
 from training.optimizer_config import OptimizerConfig
-from training.optimizers import recompute_statistics
 
 
 def test_exponential_averages_as_computed_by_hand():

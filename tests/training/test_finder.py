@@ -98,3 +98,16 @@ def test_records_give_a_rate_and_a_picture_and_nothing_else(nuclei_records, tmp_
     assert not list(tmp_path.iterdir())
     plot_rates(found, tmp_path / "plots" / "rates.png")
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["rates.png"]
+
+
+def test_rates_are_tried_on_what_is_trained_first(nuclei_records):
+    from model.config import ModelConfig
+    from training.config import TrainConfig
+
+    def losses(freeze_epochs):
+        train = TrainConfig(
+            global_batch_size=4, model=ModelConfig(depth=1, filters=2, dropout=0.0), freeze_epochs=freeze_epochs
+        )
+        return find(str(nuclei_records), FinderConfig(updates=10, train=train), lambda line: None).losses
+
+    assert losses(1) == losses(3) != losses(0)

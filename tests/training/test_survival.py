@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 # --- asked to stop
 
 
-def ask(at: str, done: int):
-    """Returns a progress that sends this process SIGTERM when so many examples under that label are done.
+def ask(at: str, done: int, number: signal.Signals = signal.SIGTERM):
+    """Returns a progress that sends this process a signal when so many examples under that label are done.
 
     The run stops behind the step that follows.
     """
@@ -42,7 +42,7 @@ def ask(at: str, done: int):
     def progress(label, total):
         def report(count, words=""):
             if label.startswith(at) and count == done:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
 
         yield report
 
@@ -73,6 +73,39 @@ def test_a_run_asked_to_stop_while_it_validates_keeps_the_epochs_steps(records, 
     state, told = start(records[0], run.path, CONFIG, records[1])
     assert told[0].startswith("going on from epoch 1, step 3 (")
     assert_same_run(run, state, uninterrupted)
+
+
+def test_ctrl_c_saves_too_and_ends_with_the_code_of_an_interrupted_process(records, uninterrupted, tmp_path):
+    config, before = dataclasses.replace(CONFIG, checkpoint_minutes=1e9), signal.getsignal(signal.SIGINT)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(Preempted, match="stopped as asked .Ctrl-C. in epoch 2 behind step 2, saved") as stop:
+        start(records[0], run.path, config, records[1], progress=ask("epoch 2", 4, signal.SIGINT))
+    assert stop.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) == before
+    state, _ = start(records[0], run.path, config, records[1])
+    assert_same_run(run, state, uninterrupted)
+
+
+def test_a_second_ctrl_c_and_one_before_there_is_anything_to_save_stop_at_once():
+    with Preemption(signal.SIGINT) as preemption:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        preemption.deferred = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert preemption.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_stays_ignored_where_it_is():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Preemption(signal.SIGINT) as preemption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not preemption.asked
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_command_ends_with_a_code_of_its_own(records, tmp_path):

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from training.batch_norm import recompute_statistics
 from training.devices import choose_strategy
 from training.optimizer_config import OptimizerConfig
-from training.optimizers import Updater, recompute_statistics
+from training.optimizers import Updater
 
 ALL = {"lookahead": True, "lookahead_steps": 2, "average": "ema", "accumulate": 2, "clip_norm": 0.5}
 CASES = {

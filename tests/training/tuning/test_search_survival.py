@@ -108,7 +108,7 @@ def test_killed_with_its_trial_it_goes_on_with_the_same_trial_and_proposes_the_s
     ("number", "code", "words"),
     [
         (signal.SIGTERM, EXIT_CODE, r"stopped as asked \(SIGTERM\) in trial 0; the same command goes on"),
-        (signal.SIGINT, 128 + signal.SIGINT, "stopped; the same command continues"),
+        (signal.SIGINT, 128 + signal.SIGINT, "stopped; the same command goes on"),
     ],
 )
 def test_asked_to_stop_it_lets_the_trial_save(tmp_path, number, code, words):
