@@ -5,12 +5,13 @@ import dataclasses
 import difflib
 import itertools
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import jsonargparse
 from rich.console import Console
@@ -58,6 +59,9 @@ def parse(
     parser.add_argument("--print_config", action="store_true", help="Show the settings as a recipe, and exit.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     parser.add_class_arguments(config_class)
+    for action in parser._actions:
+        if action.help == "Path to a configuration file.":
+            action.help = "A YAML file of the settings of this group."
     namespace = parser.parse_args(arguments)
     if namespace.print_config:
         for name in (*positionals, "config", "debug", "print_config"):
@@ -74,12 +78,49 @@ class _Parser(jsonargparse.ArgumentParser):
     """Tells a mistake in one line, as `run` does, and what the flag may have been meant to be."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        _, _, unknown = message.partition("unrecognized arguments: ")
-        known = [name for name in self._option_string_actions if name.startswith("--")]
-        meant = difflib.get_close_matches(unknown.partition(" ")[0].partition("=")[0], known, 1)
+        message, known, wrong = " ".join(message.split()), [], ""
+        if match := _UNKNOWN_FLAG.search(message):
+            wrong, known = match[1], [name for name in self._option_string_actions if name.startswith("--")]
+        elif match := _UNKNOWN_KEY.search(message):
+            wrong, known = match[1], [action.dest for action in self._actions]
+        elif match := _WRONG_VALUE.search(message):
+            key, wrong = match.groups()
+            types = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+            if types.get(key):
+                message = f"{key}: expected {_describe_type(types[key])}, found {wrong}"
+                known = [choice for choice in get_args(types[key]) if isinstance(choice, str)]
+        message = re.sub('^Parser key "([^"]+)"', r"\1", message)
+        meant = difflib.get_close_matches(wrong, known, 1)
         advice = f"did you mean {meant[0]}?" if meant else f"{self.prog} --help shows all settings"
-        print(f"error: {' '.join(message.split())}; {advice}", file=sys.stderr)
+        print(f"error: {message}; {advice}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+
+
+# What argparse says of a flag, and jsonargparse of a recipe's key, that is no setting; and of a value of another type.
+_UNKNOWN_FLAG = re.compile("unrecognized arguments: ([^ =]+)")
+_UNKNOWN_KEY = re.compile("Option '([^']+)' is not accepted")
+_WRONG_VALUE = re.compile('Parser key "([^"]+)": .*(?:Got|Given) value: (.+)$')
+
+_TYPE_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _describe_type(typehint: Any, many: bool = False) -> str:
+    """Returns what a setting's value may be, in words: of `int | None` "a whole number or null"; many: "numbers"."""
+    arguments = get_args(typehint)
+    kind = get_origin(typehint)
+    if kind is Literal:
+        return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
+    if kind in (tuple, list):
+        fixed = kind is tuple and Ellipsis not in arguments
+        return f"a list of {f'{len(arguments)} ' if fixed else ''}{_describe_type(arguments[0], many=True)}"
+    if kind is dict:
+        return f"a mapping from {_describe_type(arguments[0])} to {_describe_type(arguments[1], many=True)}"
+    if arguments:
+        return " or ".join(_describe_type(argument, many) for argument in arguments)
+    words = _TYPE_WORDS.get(typehint, str(typehint))
+    if typehint not in (int, float, str):
+        return words
+    return f"{words}s" if many else f"a {words}"
 
 
 def _spell_out_switches(config_class: type, arguments: list[str]) -> list[str]:

@@ -333,3 +333,46 @@ def test_a_mistake_is_told_in_one_line_with_the_flag_that_may_be_meant(capsys):
     assert message.startswith("error: ")
     assert message.endswith("; did you mean --epochs?\n")
     assert parse_fails(capsys, *ARGUMENTS, "--zzz=3").endswith("; python -m made --help shows all settings\n")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("--epochs=1.5", "epochs: expected a whole number, found 1.5"),
+        ("--rate=fast", "rate: expected a number, found fast"),
+        ("--loss=dise", "loss: expected one of bce, dice, found dise; did you mean dice?"),
+        ("--overwrite=perhaps", "overwrite: expected true or false, found perhaps"),
+        ("--threads=[2]", "threads: expected a whole number or null, found [2]"),
+        ("--classes={a: 1}", "classes: expected a list of texts or null, found {'a': 1}"),
+        ("--model.depth=deep", "model.depth: expected a whole number, found deep"),
+        ("--config=missing.yaml", "config: File does not exist"),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_words(capsys, wrong, message):
+    assert parse_fails(capsys, *ARGUMENTS, wrong).startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("typehint", "words"),
+    [
+        (tuple[float, float] | None, "a list of 2 numbers or null"),
+        (int | tuple[int, ...], "a whole number or a list of whole numbers"),
+        (dict[Literal["bce", "dice"], float], "a mapping from one of bce, dice to numbers"),
+        (list[float] | Literal["balanced"] | None, "a list of numbers or balanced or null"),
+    ],
+)
+def test_types_have_words(typehint, words):
+    assert cli._describe_type(typehint) == words
+
+
+def test_a_recipe_with_a_misspelt_setting_names_the_one_that_may_be_meant(capsys, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("modle:\n  depth: 3\n")
+    message = parse_fails(capsys, *ARGUMENTS, f"--config={recipe}")
+    assert "'modle.depth' is not accepted; did you mean model.depth?" in message
+
+
+def test_the_help_says_what_a_group_of_settings_takes(capsys):
+    with pytest.raises(SystemExit):
+        cli.parse(Settings, POSITIONALS, "python -m made", "Does nothing.", ["--help"])
+    assert "A YAML file of the settings of this group." in capsys.readouterr().out
