@@ -1,11 +1,15 @@
 """python -m training.tune RECORDS SEARCH --space SPACE: which settings?"""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cli
 from training.tuning.config import TuneConfig
+
+_TELL_EVERY = 60.0
+"""Seconds between lines on the trial under way, where there is no terminal."""
 
 
 def main() -> int:
@@ -57,12 +61,20 @@ def main() -> int:
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """Shows a line that changes, where there is a terminal."""
+    """Shows a line that changes; where there is no terminal, a line now and then."""
     if cli.console.is_terminal:
         with cli.console.status("") as status:
             yield status.update
-    else:
-        yield lambda words: None
+        return
+    last = time.monotonic()
+
+    def show(words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TELL_EVERY:
+            last = time.monotonic()
+            cli.console.print(words)
+
+    yield show
 
 
 if __name__ == "__main__":

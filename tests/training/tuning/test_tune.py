@@ -86,3 +86,12 @@ def test_the_space_must_be_given(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         tune.main()
     assert "required: space" in capsys.readouterr().err
+
+
+def test_without_a_terminal_the_trial_under_way_is_told_of_now_and_then(monkeypatch, capsys):
+    now = iter([0.0, 59.0, 61.0, 61.0, 100.0, 122.0, 122.0])
+    monkeypatch.setattr(tune.time, "monotonic", lambda: next(now))
+    with tune._status() as show:
+        for words in ("early", "due", "early again", "due again"):
+            show(words)
+    assert capsys.readouterr().out == "due\ndue again\n"
