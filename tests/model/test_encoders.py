@@ -20,6 +20,13 @@ SLOW_BUT_ONE = [name for name in SLOW if name.values[0] != "mobilenetv3small"]
 each_encoder = pytest.mark.parametrize("encoder", ["residual", *SLOW])
 
 
+@pytest.fixture(autouse=True)
+def forget_models():
+    """Keras keeps every graph made; of all encoders together they would fill 10 GiB."""
+    yield
+    keras.backend.clear_session()
+
+
 def config_of(encoder: str, **settings) -> ModelConfig:
     return ModelConfig(
         **{"encoder": encoder, "depth": 2 if encoder in ("plain", "residual") else 5, "filters": 2} | settings
