@@ -87,8 +87,8 @@ def test_a_run_killed_twice_continues_bit_for_bit(nuclei_records, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(nuclei_records, whole))
     for epoch in (1, 2):
-        # One checkpoint a step: in the middle of the second and of the third epoch.
-        state = kill_behind(epoch * STEPS + 3, nuclei_records, killed)
+        # A checkpoint a step, before validation and behind it: in the middle of the second and of the third epoch.
+        state = kill_behind(epoch * (STEPS + 2) + 3, nuclei_records, killed)
         assert (state.epoch, state.finished) == (epoch, False)
         assert 0 < state.step < STEPS
     output = finish(start(nuclei_records, killed))
