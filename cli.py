@@ -179,10 +179,13 @@ def run(main: Callable[[], int | None]) -> None:
 def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     """Shows how much of `total` is done, the rate and the time left; plain lines where there is no terminal.
 
+    Rate and time left count from the first report on: what stands there was done before, by a run that is resumed, or
+    while everything warmed up.
+
     Yields:
       A function to be called with the number done so far, and with words on it where there are new ones.
     """
-    start = time.monotonic()
+    start, pace = time.monotonic(), _Pace()
     if console.is_terminal:
         columns = (
             TextColumn("{task.description:<10}"),
@@ -195,21 +198,36 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
             task = bar.add_task(label, total=total, rate="", words="")
 
             def show(done: int, words: str = "") -> None:
-                rate = done / max(1e-9, time.monotonic() - start)
-                bar.update(task, completed=done, rate=f"{rate:,.1f}/s", **({"words": words} if words else {}))
+                rate = pace.describe(done)
+                bar.update(task, completed=done, rate=rate, **({"words": words} if words else {}))
 
             yield show
     else:
-        last, latest = start, ""
+        last, reached, latest = start, 0, ""
 
         def show(done: int, words: str = "") -> None:
-            nonlocal last, latest
-            latest, now = words or latest, time.monotonic()
+            nonlocal last, reached, latest
+            reached, latest, now = done, words or latest, time.monotonic()
+            rate = pace.describe(done, total)
             if now - last > 10 and 0 < done < total:
                 last = now
-                left = (now - start) / done * (total - done)
-                rate = done / (now - start)
-                console.print(f"{label:<10} {done}/{total}  {rate:,.1f}/s  {left:.0f} s left  {latest}".rstrip())
+                console.print("  ".join(filter(None, [f"{label:<10} {done}/{total}", rate, latest])))
 
         yield show
-        console.print(f"{label:<10} {total}/{total}  {time.monotonic() - start:.1f} s")
+        console.print(f"{label:<10} {reached}/{total}  {time.monotonic() - start:.1f} s")
+
+
+class _Pace:
+    """How fast work goes, from its first report on."""
+
+    def __init__(self):
+        self._first: tuple[float, int] | None = None
+
+    def describe(self, done: int, total: int | None = None) -> str:
+        """Returns the rate, and the time left where there is a total; nothing as long as neither is known."""
+        now = time.monotonic()
+        start, before = self._first = self._first or (now, done)
+        if done <= before or now <= start:
+            return ""
+        rate = (done - before) / (now - start)
+        return f"{rate:,.1f}/s" + (f"  {(total - done) / rate:.0f} s left" if total is not None else "")

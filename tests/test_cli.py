@@ -290,10 +290,40 @@ def test_progress_without_a_terminal_prints_plain_lines_every_ten_seconds(termin
             clock[0] = 100.0 + seconds
             report(done)
     assert printed.getvalue().splitlines() == [
-        "index      10/40  0.9/s  33 s left",
-        "index      30/40  1.4/s  7 s left",
+        "index      10/40  1.5/s  20 s left",  # 9 in 6 s
+        "index      30/40  1.7/s  6 s left",  # 29 in 17 s
         "index      40/40  30.0 s",
     ]
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_of_resumed_work_counts_what_it_does_itself(terminal, monkeypatch, is_terminal):
+    printed, clock = terminal
+    if is_terminal:
+        console = Console(file=printed, force_terminal=True, width=200, _environ={})
+        monkeypatch.setattr(cli, "console", console)
+    with cli.progress("epoch 2/9", 1000) as report:
+        for seconds, done, words in ((11, 900, "first"), (16, 910, "second"), (22, 922, "third")):
+            clock[0] = 100.0 + seconds
+            report(done, words)
+    text = printed.getvalue()
+    assert "2.0/s" in text
+    if is_terminal:
+        assert "900/s" not in text
+    else:
+        assert text.splitlines() == [
+            "epoch 2/9  900/1000  first",
+            "epoch 2/9  922/1000  2.0/s  39 s left  third",
+            "epoch 2/9  922/1000  22.0 s",
+        ]
+
+
+def test_progress_of_work_that_ends_early_says_how_far_it_came(terminal):
+    printed, clock = terminal
+    with cli.progress("rates", 100) as report:
+        report(60)
+        clock[0] += 3
+    assert printed.getvalue() == "rates      60/100  3.0 s\n"
 
 
 def test_progress_of_quick_work_is_its_last_line_alone(terminal):
