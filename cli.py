@@ -19,6 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Config = TypeVar("Config")
 
+# Read when TensorFlow is imported, which commands do behind this module: its notes on CPU instructions and CUDA
+# libraries help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 # Paths and class names may hold brackets: they are text, never markup.
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -87,7 +91,7 @@ class _Parser(jsonargparse.ArgumentParser):
             key, wrong = match.groups()
             types = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
             if types.get(key):
-                message = f"{key}: expected {_describe_type(types[key])}, found {wrong}"
+                message = f"{key}: expected {describe_type(types[key])}, found {wrong}"
                 known = [choice for choice in get_args(types[key]) if isinstance(choice, str)]
         message = re.sub('^Parser key "([^"]+)"', r"\1", message)
         meant = difflib.get_close_matches(wrong, known, 1)
@@ -104,7 +108,7 @@ _WRONG_VALUE = re.compile('Parser key "([^"]+)": .*(?:Got|Given) value: (.+)$')
 _TYPE_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 
 
-def _describe_type(typehint: Any, many: bool = False) -> str:
+def describe_type(typehint: Any, many: bool = False) -> str:
     """Returns what a setting's value may be, in words: of `int | None` "a whole number or null"; many: "numbers"."""
     arguments = get_args(typehint)
     kind = get_origin(typehint)
@@ -112,11 +116,11 @@ def _describe_type(typehint: Any, many: bool = False) -> str:
         return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
     if kind in (tuple, list):
         fixed = kind is tuple and Ellipsis not in arguments
-        return f"a list of {f'{len(arguments)} ' if fixed else ''}{_describe_type(arguments[0], many=True)}"
+        return f"a list of {f'{len(arguments)} ' if fixed else ''}{describe_type(arguments[0], many=True)}"
     if kind is dict:
-        return f"a mapping from {_describe_type(arguments[0])} to {_describe_type(arguments[1], many=True)}"
+        return f"a mapping from {describe_type(arguments[0])} to {describe_type(arguments[1], many=True)}"
     if arguments:
-        return " or ".join(_describe_type(argument, many) for argument in arguments)
+        return " or ".join(describe_type(argument, many) for argument in arguments)
     words = _TYPE_WORDS.get(typehint, str(typehint))
     if typehint not in (int, float, str):
         return words

@@ -1,13 +1,8 @@
 """python test.py RUN RECORDS [settings]: judges a trained run on held-out shards."""
 
-import os
 from pathlib import Path
 
 import cli
-
-# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from evaluation.config import EvalConfig
 
 

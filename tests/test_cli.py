@@ -1,8 +1,11 @@
 import contextlib
 import io
+import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -392,7 +395,14 @@ def test_a_value_of_another_type_is_told_in_words(capsys, wrong, message):
     ],
 )
 def test_types_have_words(typehint, words):
-    assert cli._describe_type(typehint) == words
+    assert cli.describe_type(typehint) == words
+
+
+def test_tensorflow_is_told_to_be_quiet_before_it_is_imported():
+    code = "import os, sys, cli; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], 'tensorflow' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    output = subprocess.check_output([sys.executable, "-c", code], cwd=Path(cli.__file__).parent, env=environment)
+    assert output.split() == [b"3", b"False"]
 
 
 def test_a_recipe_with_a_misspelt_setting_names_the_one_that_may_be_meant(capsys, tmp_path):

@@ -6,7 +6,6 @@ which the loss is least: there it still falls fast, and noise does not throw it 
 """
 
 import math
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,9 +15,6 @@ from typing import NamedTuple
 
 import cli
 from training.config import TrainConfig
-
-# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _BACK = 10
 """The suggestion is the best rate divided by this."""
