@@ -39,7 +39,7 @@ class FinderConfig:
     """Of the trainer; its learning rate and schedule do not matter."""
 
     def __post_init__(self):
-        if not 0 < self.lowest < self.highest:
+        if not 0 < self.lowest < self.highest < math.inf:
             raise ValueError(f"lowest, highest: expected 0 < lowest < highest, found {self.lowest} and {self.highest}")
         if self.updates < 2 * _RECENT:
             raise ValueError(f"updates: expected at least {2 * _RECENT}, found {self.updates}")
@@ -121,6 +121,7 @@ def plot_rates(found: Found, path: Path) -> None:
 
 def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Found:
     """Returns what a range test on records gives; leaves no files."""
+    import tensorflow as tf
     from tensorflow import keras
 
     from model.precision import choose_precision
@@ -131,6 +132,8 @@ def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Fou
     from training.run_input import distribute, open_input
     from training.workers import Workers
 
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
     train, info = config.train, read_info(records, check_shards=False)
     strategy, reason = choose_strategy(train.virtual_replicas)
     tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")
