@@ -126,8 +126,8 @@ def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Fou
 
     from model.precision import choose_precision
     from records.info import read_info
+    from training.compatibility import check_fits
     from training.devices import choose_strategy
-    from training.fit import check_fits
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input
     from training.workers import Workers

@@ -24,8 +24,8 @@ from tests.records.conftest import made_record, write_made_records
 from tests.training.keyed_records import CONFIG, FOREGROUND, KEYS, VALIDATION, keys_of, opened
 from tests.training.runs import interrupt_at, refuse, start, without_timings
 from tests.training.scans import write_scans
+from training.compatibility import check_fits
 from training.config import TrainConfig
-from training.fit import check_fits
 from training.optimizer_config import OptimizerConfig
 from training.run_folder import RunFolder
 from training.task import make_task
