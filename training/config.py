@@ -49,7 +49,8 @@ class TrainConfig:
     precision: Precision = "auto"
     """Of the model's computations; auto chooses by device."""
     deterministic: bool = False
-    """Make TensorFlow's kernels deterministic: a resumed run then equals an uninterrupted one bit for bit on a CPU."""
+    """Make TensorFlow's kernels deterministic: a resumed run then equals an uninterrupted one bit for bit on a CPU.
+    Not with jit_compile."""
     virtual_replicas: int | None = None
     """Split the CPU into so many logical devices, to try out several replicas without GPUs."""
     jit_compile: bool = False
@@ -91,6 +92,8 @@ class TrainConfig:
                 f"optimizer.swa_start: expected at most the {self.epochs} epochs, found {self.optimizer.swa_start}"
             )
         self._check_early_stopping()
+        if self.deterministic and self.jit_compile:
+            raise ValueError("deterministic, jit_compile: choose one; XLA has no deterministic gradient of max pooling")
         if self.task == "classify":
             _check_classifier(self.model, self.loss)
 

@@ -66,10 +66,12 @@ def saved_score(run: RunFolder, records) -> float:
 
 
 @pytest.fixture
-def deterministic_ops():
-    """Threads add in the same order every time, as with --deterministic."""
-    tf.config.experimental.enable_op_determinism()
-    yield
+def is_exact(name):
+    """Whether threads add in the same order every time, as with --deterministic, which XLA does not know."""
+    exact = not CHOICES[name].jit_compile
+    if exact:
+        tf.config.experimental.enable_op_determinism()
+    yield exact
     disable_op_determinism()
 
 
@@ -79,7 +81,7 @@ _QUICK = {"ema", "frozen encoder, accumulation"}  # of all others each takes ten
 @pytest.mark.parametrize(
     "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHOICES]
 )
-def test_a_choice_trains_resumes_bit_for_bit_and_saves_what_was_validated(nuclei, tmp_path, deterministic_ops, name):
+def test_a_choice_trains_resumes_bit_for_bit_and_saves_what_was_validated(nuclei, tmp_path, name, is_exact):
     folder, info = nuclei
     whole, halted = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "halted")
     state, _ = start(folder, whole.path, CHOICES[name], info)
@@ -89,12 +91,15 @@ def test_a_choice_trains_resumes_bit_for_bit_and_saves_what_was_validated(nuclei
         start(folder, halted.path, CHOICES[name], info, progress=interrupt_at(step))
     resumed, told = start(folder, halted.path, CHOICES[name], info)
     assert told[0].startswith(f"going on from epoch 2, step {step} (")
-    assert without_timings(resumed.history) == without_timings(state.history)
+    tolerance = {"rel": 0, "abs": 0} if is_exact else {"rel": 1e-4, "abs": 1e-5}
+    for found, wanted in zip(without_timings(resumed.history), without_timings(state.history), strict=True):
+        assert found == pytest.approx(wanted, **tolerance)
     expected, found = checkpointed(whole), checkpointed(halted)
     assert expected.keys() == found.keys()
     assert len(expected) > 20
     for variable, value in expected.items():
-        assert found[variable].tobytes() == value.tobytes(), variable
+        assert found[variable] == pytest.approx(value, **tolerance), variable
+        assert not is_exact or found[variable].tobytes() == value.tobytes(), variable
 
 
 def checkpointed(run: RunFolder) -> dict[str, np.ndarray]:

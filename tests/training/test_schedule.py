@@ -221,6 +221,7 @@ def test_no_early_stopping_trains_to_the_end():
         ({"learning_rate": math.inf}, "learning_rate: expected more than 0, found inf"),
         ({"checkpoint_minutes": math.nan}, "checkpoint_minutes: expected at least 0, found nan"),
         ({"checkpoint_minutes": math.inf}, "checkpoint_minutes: expected at least 0, found inf"),
+        ({"deterministic": True, "jit_compile": True}, "deterministic, jit_compile: choose one"),
         ({"freeze_epochs": 16}, "early_stopping: expected at least 16, or null, as .* before freeze_epochs .*found 15"),
         (
             {"optimizer": OptimizerConfig(average="swa", swa_start=17)},
