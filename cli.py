@@ -19,6 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Config = TypeVar("Config")
 
+# Read when TensorFlow is imported, which commands do behind this module: its notes on CPU instructions and CUDA
+# libraries help nobody here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 # Paths and class names may hold brackets: they are text, never markup.
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -87,7 +91,7 @@ class _Parser(jsonargparse.ArgumentParser):
             key, wrong = match.groups()
             types = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
             if types.get(key):
-                message = f"{key}: expected {_describe_type(types[key])}, found {wrong}"
+                message = f"{key}: expected {describe_type(types[key])}, found {wrong}"
                 known = [choice for choice in get_args(types[key]) if isinstance(choice, str)]
         message = re.sub('^Parser key "([^"]+)"', r"\1", message)
         meant = difflib.get_close_matches(wrong, known, 1)
@@ -104,7 +108,7 @@ _WRONG_VALUE = re.compile('Parser key "([^"]+)": .*(?:Got|Given) value: (.+)$')
 _TYPE_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 
 
-def _describe_type(typehint: Any, many: bool = False) -> str:
+def describe_type(typehint: Any, many: bool = False) -> str:
     """Returns what a setting's value may be, in words: of `int | None` "a whole number or null"; many: "numbers"."""
     arguments = get_args(typehint)
     kind = get_origin(typehint)
@@ -112,11 +116,11 @@ def _describe_type(typehint: Any, many: bool = False) -> str:
         return "one of " * (len(arguments) > 1) + ", ".join(map(str, arguments))
     if kind in (tuple, list):
         fixed = kind is tuple and Ellipsis not in arguments
-        return f"a list of {f'{len(arguments)} ' if fixed else ''}{_describe_type(arguments[0], many=True)}"
+        return f"a list of {f'{len(arguments)} ' if fixed else ''}{describe_type(arguments[0], many=True)}"
     if kind is dict:
-        return f"a mapping from {_describe_type(arguments[0])} to {_describe_type(arguments[1], many=True)}"
+        return f"a mapping from {describe_type(arguments[0])} to {describe_type(arguments[1], many=True)}"
     if arguments:
-        return " or ".join(_describe_type(argument, many) for argument in arguments)
+        return " or ".join(describe_type(argument, many) for argument in arguments)
     words = _TYPE_WORDS.get(typehint, str(typehint))
     if typehint not in (int, float, str):
         return words
@@ -179,10 +183,13 @@ def run(main: Callable[[], int | None]) -> None:
 def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
     """Shows how much of `total` is done, the rate and the time left; plain lines where there is no terminal.
 
+    Rate and time left count from the first report on: what stands there was done before, by a run that is resumed, or
+    while everything warmed up.
+
     Yields:
       A function to be called with the number done so far, and with words on it where there are new ones.
     """
-    start = time.monotonic()
+    start, pace = time.monotonic(), _Pace()
     if console.is_terminal:
         columns = (
             TextColumn("{task.description:<10}"),
@@ -195,21 +202,36 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
             task = bar.add_task(label, total=total, rate="", words="")
 
             def show(done: int, words: str = "") -> None:
-                rate = done / max(1e-9, time.monotonic() - start)
-                bar.update(task, completed=done, rate=f"{rate:,.1f}/s", **({"words": words} if words else {}))
+                rate = pace.describe(done)
+                bar.update(task, completed=done, rate=rate, **({"words": words} if words else {}))
 
             yield show
     else:
-        last, latest = start, ""
+        last, reached, latest = start, 0, ""
 
         def show(done: int, words: str = "") -> None:
-            nonlocal last, latest
-            latest, now = words or latest, time.monotonic()
+            nonlocal last, reached, latest
+            reached, latest, now = done, words or latest, time.monotonic()
+            rate = pace.describe(done, total)
             if now - last > 10 and 0 < done < total:
                 last = now
-                left = (now - start) / done * (total - done)
-                rate = done / (now - start)
-                console.print(f"{label:<10} {done}/{total}  {rate:,.1f}/s  {left:.0f} s left  {latest}".rstrip())
+                console.print("  ".join(filter(None, [f"{label:<10} {done}/{total}", rate, latest])))
 
         yield show
-        console.print(f"{label:<10} {total}/{total}  {time.monotonic() - start:.1f} s")
+        console.print(f"{label:<10} {reached}/{total}  {time.monotonic() - start:.1f} s")
+
+
+class _Pace:
+    """How fast work goes, from its first report on."""
+
+    def __init__(self):
+        self._first: tuple[float, int] | None = None
+
+    def describe(self, done: int, total: int | None = None) -> str:
+        """Returns the rate, and the time left where there is a total; nothing as long as neither is known."""
+        now = time.monotonic()
+        start, before = self._first = self._first or (now, done)
+        if done <= before or now <= start:
+            return ""
+        rate = (done - before) / (now - start)
+        return f"{rate:,.1f}/s" + (f"  {(total - done) / rate:.0f} s left" if total is not None else "")

@@ -1,13 +1,8 @@
 """python test.py RUN RECORDS [settings]: judges a trained run on held-out shards."""
 
-import os
 from pathlib import Path
 
 import cli
-
-# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from evaluation.config import EvalConfig
 
 
@@ -28,11 +23,11 @@ def main() -> None:
     read_config(run)
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
-    from evaluation.detection import evaluate_answers
+    from evaluation.classification import evaluate_classifier
     from evaluation.evaluator import evaluate
     from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
     from evaluation.gating import open_gate
-    from evaluation.table import detection_table, gate_line, score_table
+    from evaluation.table import classification_table, gate_line, score_table
     from inference.predictor import check_fits, load_run
     from training.devices import choose_strategy
 
@@ -49,9 +44,9 @@ def main() -> None:
     if trained.task == "classify":
         if classifier:
             raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
-        metrics = evaluate_answers(trained, *what, folder, *how)
+        metrics = evaluate_classifier(trained, *what, folder, *how)
         if info.labeled:
-            tell(detection_table(metrics, title))
+            tell(classification_table(metrics, title))
             tell(f"scores    {folder / METRICS_FILE}")
             if any((folder / PICTURES_FOLDER).iterdir()):
                 tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")

@@ -5,10 +5,6 @@ import sys
 from pathlib import Path
 
 import cli
-
-# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from training.config import TrainConfig
 
 

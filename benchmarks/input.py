@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Loaders that are stopped for good in the middle leave semaphores; Python counts and removes them at the end.
 os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
 

@@ -13,8 +13,6 @@ from rich.table import Table
 import cli
 from model.config import ModelConfig
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 NETWORKS: dict[str, dict[str, Any]] = {
     "U-Net": {},
     "U-Net, 32 filters": {"filters": 32},

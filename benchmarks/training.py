@@ -19,8 +19,6 @@ from rich.table import Table
 import cli
 from training.config import TrainConfig
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 AIM = 0.97
 
 _FEWEST_STEPS = 8

@@ -35,7 +35,7 @@ def score_table(metrics: dict, title: str) -> Table:
     return table
 
 
-def detection_table(metrics: dict, title: str) -> Table:
+def classification_table(metrics: dict, title: str) -> Table:
     """Returns a table of a classifier's scores and answers."""
     table = Table(
         title=f"{title}: {metrics['num_judged']} answers",

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
-from model.classifier import ANSWERS
+from model.classifier import CLASSIFIER_LABELS
 from training.run_folder import write_text
 
 
@@ -89,4 +89,4 @@ def write_tuned(path: Path, tuned: dict[str, Any]) -> None:
 
 def object_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """Returns a classifier's probabilities that there is an object, float32 [batch]."""
-    return ANSWERS.probabilities(model(images, training=False))[:, 0, 0, 0]
+    return CLASSIFIER_LABELS.probabilities(model(images, training=False))[:, 0, 0, 0]

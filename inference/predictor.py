@@ -180,7 +180,7 @@ def predict_batches(
     return _predict(batches, strategy, lambda batch: predict_masks(batch["image"], batch["weight"] > 0))
 
 
-def predict_answers(
+def classify_batches(
     trained: TrainedModel, batches: tf.data.Dataset, strategy: tf.distribute.Strategy
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields what `predict_batches` does, but of a classifier: "probability" float32 [batch] of an object."""

@@ -15,7 +15,7 @@ from model.inputs import prepare_images
 from model.labels import IGNORE, Labels
 from model.layers import StatelessDropout
 
-ANSWERS = Labels(2)
+CLASSIFIER_LABELS = Labels(2)
 """What a classifier's outputs mean: class 1 is "there is an object"."""
 
 
@@ -27,7 +27,7 @@ def build_classifier(
     seed: int,
     stored_window: tuple[float, float] | None = None,
 ) -> keras.Model:
-    """Returns a model from images to float32 logits [batch, 1, 1, 1], see `ANSWERS`.
+    """Returns a model from images to float32 logits [batch, 1, 1, 1], see `CLASSIFIER_LABELS`.
 
     Images and arguments are those of `build_unet`, and so is the encoder, to the names of its layers: weights can be
     taken over in either direction.

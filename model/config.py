@@ -1,7 +1,10 @@
 """Settings of the network and of augmentation. Imports no TensorFlow, so that --help is quick."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from model.settings import refuse_unread
 
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -84,18 +87,13 @@ class ModelConfig:
             raise ValueError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout}")
         if not 0 < self.norm_momentum < 1:
             raise ValueError(f"model.norm_momentum: expected a share between 0 and 1, found {self.norm_momentum}")
-        # Encoders of keras.applications keep the batch normalisation they have; ConvNeXt has none.
-        encoder_reads = self.is_application and self.encoder != "convnexttiny"
-        if self.norm_momentum != 0.99 and self.norm in ("group", "none") and not encoder_reads:
-            raise ValueError(
-                f"model.norm_momentum: found {self.norm_momentum}, which only batch normalisation reads, not "
-                f"--model.norm {self.norm}; leave it out"
-            )
-        if self.noise < 0:
+        reads_momentum = self.norm in ("batch", "sync_batch") or self.keeps_batch_norm
+        refuse_unread(self, "model", {"norm_momentum": (reads_momentum, "batch normalisation")})
+        if not 0 <= self.noise < math.inf:
             raise ValueError(f"model.noise: expected a deviation of at least 0, found {self.noise}")
         if self.input_scaling < 1:
             raise ValueError(f"model.input_scaling: expected at least 1, found {self.input_scaling}")
-        if self.window is not None and not self.window[0] < self.window[1]:
+        if self.window is not None and not -math.inf < self.window[0] < self.window[1] < math.inf:
             raise ValueError(f"model.window: expected the lowest value before the highest, found {list(self.window)}")
         if self.deep_supervision and self.depth < 2:
             raise ValueError(f"model.deep_supervision: expected a depth of at least 2, found {self.depth}")
@@ -128,6 +126,11 @@ class ModelConfig:
     def is_application(self) -> bool:
         """Whether the encoder is one of keras.applications."""
         return self.encoder not in (*_ANY_DEPTH, "resnet34")
+
+    @property
+    def keeps_batch_norm(self) -> bool:
+        """Whether the encoder has batch normalisation of its own, whatever `norm` says. ConvNeXt has none."""
+        return self.is_application and self.encoder != "convnexttiny"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -170,10 +173,12 @@ class AugmentConfig:
         if not 0 <= self.affine <= 1:
             raise ValueError(f"augment.affine: expected a probability, found {self.affine}")
         for name in ("rotation", "scale", "shift", "brightness", "contrast"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"augment.{name}: expected at least 0, found {getattr(self, name)}")
+        reader = self.affine > 0, "--augment.affine above 0"
+        refuse_unread(self, "augment", {"rotation": reader, "scale": reader, "shift": reader})
 
     @staticmethod
     def none() -> "AugmentConfig":
         """Returns the settings that change nothing."""
-        return AugmentConfig(False, False, False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return AugmentConfig(False, False, False, affine=0.0, brightness=0.0, contrast=0.0)

@@ -1,12 +1,14 @@
 """Settings of the loss. Imports no TensorFlow, so that --help is quick."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+from model.settings import refuse_unread
 
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "lovasz", "boundary"]
 
-# Which losses read a setting: one that none of the terms reads would change nothing.
+# Which losses read a setting.
 _READ_BY = {
     "class_weights": ("bce", "focal"),
     "label_smoothing": ("bce",),
@@ -69,16 +71,11 @@ class LossConfig:
                 raise ValueError(f"loss.{name}: expected a weight above 0, found {getattr(self, name)}")
         if self.boundary_reach is not None and not 0 < self.boundary_reach < math.inf:
             raise ValueError(f"loss.boundary_reach: expected pixels above 0, or null, found {self.boundary_reach}")
-        self._check_settings_are_read()
-
-    def _check_settings_are_read(self) -> None:
-        defaults = {setting.name: setting.default for setting in fields(self)}
-        for name, readers in _READ_BY.items():
-            if getattr(self, name) != defaults[name] and not set(readers) & set(self.terms):
-                raise ValueError(
-                    f"loss.{name}: found {getattr(self, name)}, but none of loss.terms ({', '.join(self.terms)}) reads "
-                    f"it; expected {' or '.join(readers)} among them"
-                )
+        readers = {
+            name: (set(losses) & set(self.terms), f"{' or '.join(losses)} among loss.terms")
+            for name, losses in _READ_BY.items()
+        }
+        refuse_unread(self, "loss", readers)
 
 
 def _check_class_weights(weights: list[float]) -> None:

@@ -1,6 +1,5 @@
 """python -m records info|verify RECORDS, python -m records dispatcher|worker: what is in, and servers of records."""
 
-import os
 import sys
 from dataclasses import dataclass
 
@@ -41,8 +40,6 @@ def main() -> int:
     """Parses the command line and runs the command that it begins with."""
     servers = {"dispatcher": _dispatch, "worker": _work}
     if sys.argv[1:] and sys.argv[1] in servers:
-        # Before TensorFlow is imported: a dispatcher that nobody reads from warns every second.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         servers[sys.argv[1]](sys.argv[2:])
         return 0
     return _look()

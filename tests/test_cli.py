@@ -1,13 +1,13 @@
-import contextlib
-import io
+import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import yaml
-from rich.console import Console
 
 import cli
 
@@ -270,57 +270,6 @@ def test_a_command_that_was_stopped_ends_with_130_and_one_line(monkeypatch, caps
     assert text == "stopped; the same command goes on\n"
 
 
-# --- progress
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """Replaces console and clock; returns (what was printed, the clock's hands)."""
-    printed, clock = io.StringIO(), [100.0]
-    console = Console(file=printed, highlight=False, soft_wrap=True, force_terminal=False)
-    monkeypatch.setattr(cli, "console", console)
-    monkeypatch.setattr(cli.time, "monotonic", lambda: clock[0])
-    return printed, clock
-
-
-def test_progress_without_a_terminal_prints_plain_lines_every_ten_seconds(terminal):
-    printed, clock = terminal
-    with cli.progress("index", 40) as report:
-        for seconds, done in ((5, 1), (11, 10), (15, 15), (22, 30), (30, 40)):
-            clock[0] = 100.0 + seconds
-            report(done)
-    assert printed.getvalue().splitlines() == [
-        "index      10/40  0.9/s  33 s left",
-        "index      30/40  1.4/s  7 s left",
-        "index      40/40  30.0 s",
-    ]
-
-
-def test_progress_of_quick_work_is_its_last_line_alone(terminal):
-    printed, clock = terminal
-    with cli.progress("write", 2) as report:
-        report(1)
-        report(2)
-        clock[0] += 0.25
-    assert printed.getvalue() == "write      2/2  0.2 s\n"
-
-
-def test_progress_of_nothing_divides_by_nothing(terminal):
-    printed, clock = terminal
-    with cli.progress("write", 0) as report:
-        clock[0] += 20
-        report(0)
-    assert printed.getvalue() == "write      0/0  20.0 s\n"
-
-
-def test_progress_of_work_that_fails_does_not_claim_to_be_done(terminal):
-    printed, _ = terminal
-    with contextlib.suppress(ValueError), cli.progress("write", 9) as report:
-        report(3)
-        raise ValueError
-    assert printed.getvalue() == ""
-
-
 def test_a_command_without_positionals_runs_without_any_argument(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command"])
     paths, config = cli.parse(Settings, {}, "command", "Does nothing.")
@@ -362,7 +311,14 @@ def test_a_value_of_another_type_is_told_in_words(capsys, wrong, message):
     ],
 )
 def test_types_have_words(typehint, words):
-    assert cli._describe_type(typehint) == words
+    assert cli.describe_type(typehint) == words
+
+
+def test_tensorflow_is_told_to_be_quiet_before_it_is_imported():
+    code = "import os, sys, cli; print(os.environ['TF_CPP_MIN_LOG_LEVEL'], 'tensorflow' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    output = subprocess.check_output([sys.executable, "-c", code], cwd=Path(cli.__file__).parent, env=environment)
+    assert output.split() == [b"3", b"False"]
 
 
 def test_a_recipe_with_a_misspelt_setting_names_the_one_that_may_be_meant(capsys, tmp_path):

@@ -1,10 +1,12 @@
 """Settings of a training run."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+import math
+from dataclasses import dataclass, field
+from typing import Literal
 
 from model.config import AugmentConfig, ModelConfig, Precision
 from model.loss_config import LossConfig
+from model.settings import refuse_unread
 from records.config import InputConfig
 from training.optimizer_config import OptimizerConfig, ScheduleConfig
 
@@ -47,7 +49,8 @@ class TrainConfig:
     precision: Precision = "auto"
     """Of the model's computations; auto chooses by device."""
     deterministic: bool = False
-    """Make TensorFlow's kernels deterministic: a resumed run then equals an uninterrupted one bit for bit on a CPU."""
+    """Make TensorFlow's kernels deterministic: a resumed run then equals an uninterrupted one bit for bit on a CPU.
+    Not with jit_compile."""
     virtual_replicas: int | None = None
     """Split the CPU into so many logical devices, to try out several replicas without GPUs."""
     jit_compile: bool = False
@@ -79,32 +82,48 @@ class TrainConfig:
             raise ValueError(f"seed: expected 0 to {2**31 - 1}, found {self.seed}")
         if self.early_stopping is not None and self.early_stopping < 1:
             raise ValueError(f"early_stopping: expected at least 1, or null, found {self.early_stopping}")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate: expected more than 0, found {self.learning_rate}")
         for name in ("checkpoint_minutes", "freeze_epochs"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected at least 0, found {getattr(self, name)}")
         if self.optimizer.average == "swa" and self.optimizer.swa_start > self.epochs:
             raise ValueError(
                 f"optimizer.swa_start: expected at most the {self.epochs} epochs, found {self.optimizer.swa_start}"
             )
+        self._check_early_stopping()
+        if self.deterministic and self.jit_compile:
+            raise ValueError("deterministic, jit_compile: choose one; XLA has no deterministic gradient of max pooling")
         if self.task == "classify":
             _check_classifier(self.model, self.loss)
+
+    def _check_early_stopping(self) -> None:
+        """Raises ValueError if a run may stop early before everything has begun that it was asked for."""
+        begin = {}
+        if self.freeze_epochs < self.epochs:  # else the encoder is to stay as it is
+            begin["freeze_epochs"] = self.freeze_epochs
+        if self.optimizer.average == "swa":
+            begin["optimizer.swa_start"] = self.optimizer.swa_start - 1
+        for name, epochs in begin.items():
+            # The first epoch may be the best.
+            if self.early_stopping is not None and self.early_stopping < epochs:
+                raise ValueError(
+                    f"early_stopping: expected at least {epochs}, or null, as a run may end before {name} otherwise, "
+                    f"found {self.early_stopping}"
+                )
 
 
 def _check_classifier(model: ModelConfig, loss: LossConfig) -> None:
     """Raises ValueError if a setting was changed that a classifier has no use for."""
-    unread = ["decoder", "attention", "deep_supervision", "upsampling"]
-    if not model.has_any_depth:
-        unread.append("filters")  # the decoder's
-    if model.is_application:
-        unread.append("activation")
-    defaults: dict[str, Any] = {field.name: field.default for field in fields(model)}
-    for name in unread:
-        if (found := getattr(model, name)) != defaults[name]:
-            raise ValueError(f"model.{name}: found {found}, which only a decoder reads; --task classify has none")
-    if model.is_application and model.norm in ("group", "none"):
-        raise ValueError(f"model.norm: found {model.norm}, which encoder {model.encoder} has no use for; leave it out")
+    own = model.is_application  # such an encoder has its own activation and normalisation
+    encoder_reads = dict.fromkeys(("decoder", "attention", "deep_supervision", "upsampling"), False) | {
+        "filters": model.has_any_depth,
+        "activation": not own,
+        "norm": not own or (model.norm == "sync_batch" and model.keeps_batch_norm),
+        "norm_momentum": not own or model.keeps_batch_norm,
+    }
+    decoder = "the decoder of --task segment"
+    refuse_unread(model, "model", {name: (is_read, decoder) for name, is_read in encoder_reads.items()})
     # Both are about the shape of a mask: of one answer nothing has a boundary, and Lovasz is a plain hinge.
     if shapes := [name for name in ("lovasz", "boundary") if name in loss.terms]:
         raise ValueError(

@@ -6,7 +6,6 @@ which the loss is least: there it still falls fast, and noise does not throw it 
 """
 
 import math
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,9 +15,6 @@ from typing import NamedTuple
 
 import cli
 from training.config import TrainConfig
-
-# Before TensorFlow is imported, by anything: its notes on CPU instructions and CUDA libraries help nobody here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _BACK = 10
 """The suggestion is the best rate divided by this."""
@@ -43,7 +39,7 @@ class FinderConfig:
     """Of the trainer; its learning rate and schedule do not matter."""
 
     def __post_init__(self):
-        if not 0 < self.lowest < self.highest:
+        if not 0 < self.lowest < self.highest < math.inf:
             raise ValueError(f"lowest, highest: expected 0 < lowest < highest, found {self.lowest} and {self.highest}")
         if self.updates < 2 * _RECENT:
             raise ValueError(f"updates: expected at least {2 * _RECENT}, found {self.updates}")
@@ -125,16 +121,19 @@ def plot_rates(found: Found, path: Path) -> None:
 
 def find(records: str, config: FinderConfig, tell: Callable[[str], None]) -> Found:
     """Returns what a range test on records gives; leaves no files."""
+    import tensorflow as tf
     from tensorflow import keras
 
     from model.precision import choose_precision
     from records.info import read_info
+    from training.compatibility import check_fits
     from training.devices import choose_strategy
-    from training.fit import check_fits
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input
     from training.workers import Workers
 
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
     train, info = config.train, read_info(records, check_shards=False)
     strategy, reason = choose_strategy(train.virtual_replicas)
     tell(f"{'devices':<10} {strategy.num_replicas_in_sync} replica(s): {reason}")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from records.service import tell_of_silence
-from training.batch_norm import recompute_statistics, synchronize_statistics
+from training.batch_norm import synchronize_statistics
 from training.config import TrainConfig
 from training.history import describe_epoch, write_history
 from training.pictures import FixedExamples
@@ -179,8 +179,7 @@ class Epochs:
             synchronize_statistics(trainer.model, self.workers.strategy)
             if self.config.optimizer.average == "swa" and trainer.updater.is_averaging:
                 seen = self.data.training_batches(state.epoch, 0).take(min(self.data.steps, _STATISTICS_STEPS))
-                seen = distribute(self.workers, seen)
-                recompute_statistics(trainer.model, self.workers.strategy, seen, lambda batch: batch["image"])
+                trainer.steps.recompute(distribute(self.workers, seen))
             scores, agreed = self._validate(validation)
             if not agreed.stop:
                 if self._judge(scores) > state.best_score:

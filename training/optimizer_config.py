@@ -1,7 +1,10 @@
 """Settings of what is done with gradients, and of the learning rate over a run."""
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from model.settings import refuse_unread
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class OptimizerConfig:
         for name in ("lookahead_steps", "swa_start", "accumulate", "reference_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"optimizer.{name}: expected at least 1, found {getattr(self, name)}")
-        if self.weight_decay is not None and self.weight_decay < 0:
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"optimizer.weight_decay: expected at least 0, or null, found {self.weight_decay}")
         if self.name == "adam" and self.weight_decay:
             raise ValueError(f"optimizer.weight_decay: adam has none, found {self.weight_decay}; choose adamw")
@@ -57,14 +60,17 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.lookahead_rate: expected more than 0, at most 1, found {self.lookahead_rate}")
         if not 0 < self.ema_decay < 1:
             raise ValueError(f"optimizer.ema_decay: expected a number between 0 and 1, found {self.ema_decay}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(f"optimizer.clip_norm: expected more than 0, or null, found {self.clip_norm}")
-        _check_read(self, "optimizer", "momentum", "name", ("sgd",))
-        _check_read(self, "optimizer", "lookahead_steps", "lookahead", (True,))
-        _check_read(self, "optimizer", "lookahead_rate", "lookahead", (True,))
-        _check_read(self, "optimizer", "ema_decay", "average", ("ema",))
-        _check_read(self, "optimizer", "swa_start", "average", ("swa",))
-        _check_read(self, "optimizer", "reference_batch_size", "scale_rate", ("linear", "sqrt"))
+        readers = {
+            "momentum": (self.name == "sgd", "--optimizer.name sgd"),
+            "lookahead_steps": (self.lookahead, "--optimizer.lookahead"),
+            "lookahead_rate": (self.lookahead, "--optimizer.lookahead"),
+            "ema_decay": (self.average == "ema", "--optimizer.average ema"),
+            "swa_start": (self.average == "swa", "--optimizer.average swa"),
+            "reference_batch_size": (self.scale_rate != "none", "--optimizer.scale_rate linear or sqrt"),
+        }
+        refuse_unread(self, "optimizer", readers)
 
     @property
     def decay(self) -> float:
@@ -80,6 +86,18 @@ class OptimizerConfig:
         """
         ratio = global_batch_size * self.accumulate / self.reference_batch_size
         return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[self.scale_rate]
+
+
+# Which schedules read a setting.
+_READ_BY = {
+    "plateau_factor": ("plateau",),
+    "plateau_patience": ("plateau",),
+    "power": ("polynomial",),
+    "decay_rate": ("exponential",),
+    "start": ("one_cycle",),
+    "peak": ("one_cycle",),
+    "end": ("cosine", "polynomial", "one_cycle"),
+}
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,7 @@ class ScheduleConfig:
     """Share of the full rate at which cosine, polynomial and one_cycle end."""
 
     def __post_init__(self):
-        if self.warmup_epochs < 0:
+        if not 0 <= self.warmup_epochs < math.inf:
             raise ValueError(f"schedule.warmup_epochs: expected at least 0, found {self.warmup_epochs}")
         if self.warmup_epochs and self.name == "one_cycle":
             raise ValueError(f"schedule.warmup_epochs: expected 0 with one_cycle, found {self.warmup_epochs}")
@@ -117,28 +135,14 @@ class ScheduleConfig:
                 raise ValueError(f"schedule.{name}: expected a number between 0 and 1, found {getattr(self, name)}")
         if self.plateau_patience < 1:
             raise ValueError(f"schedule.plateau_patience: expected at least 1, found {self.plateau_patience}")
-        if self.power <= 0:
+        if not 0 < self.power < math.inf:
             raise ValueError(f"schedule.power: expected more than 0, found {self.power}")
         for name in ("decay_rate", "start"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"schedule.{name}: expected more than 0, at most 1, found {getattr(self, name)}")
         if not 0 <= self.end < 1:
             raise ValueError(f"schedule.end: expected 0 to less than 1, found {self.end}")
-        for name in ("plateau_factor", "plateau_patience"):
-            _check_read(self, "schedule", name, "name", ("plateau",))
-        _check_read(self, "schedule", "power", "name", ("polynomial",))
-        _check_read(self, "schedule", "decay_rate", "name", ("exponential",))
-        for name in ("start", "peak"):
-            _check_read(self, "schedule", name, "name", ("one_cycle",))
-        _check_read(self, "schedule", "end", "name", ("cosine", "polynomial", "one_cycle"))
-
-
-def _check_read(config: Any, group: str, setting: str, reader: str, values: tuple[Any, ...]) -> None:
-    """Raises ValueError if a setting was changed that another one, by its value, leaves unread."""
-    default = next(field.default for field in fields(config) if field.name == setting)
-    found, chosen = getattr(config, setting), getattr(config, reader)
-    if found != default and chosen not in values:
-        wanted = " or ".join(str(value).lower() if isinstance(value, bool) else value for value in values)
-        raise ValueError(
-            f"{group}.{setting}: found {found}, which only --{group}.{reader} {wanted} reads, not {chosen}"
-        )
+        readers = {
+            name: (self.name in names, f"--schedule.name {' or '.join(names)}") for name, names in _READ_BY.items()
+        }
+        refuse_unread(self, "schedule", readers)

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from records.cache import drop_cache
 from records.info import RecordsInfo
+from training.compatibility import check_fits
 from training.config import TrainConfig
-from training.fit import check_fits
 from training.loop import Epochs
 from training.preemption import Preemption
 from training.run_folder import RunFolder, hold

@@ -1,6 +1,6 @@
 """One training step and one evaluation step, on all replicas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -8,6 +8,7 @@ from tensorflow import keras
 
 from model.augment import augment
 from model.metrics import Overlap, count_pixels
+from training.batch_norm import make_recompute
 from training.config import TrainConfig
 from training.optimizers import Updater
 from training.task import Task
@@ -25,12 +26,14 @@ class Steps(NamedTuple):
       train: (batch, step, learning_rate, wishes) -> (loss, wishes); feeds `overlap`.
       evaluate: (batch, wishes) -> (loss sum, weight sum, wishes); feeds `validation_overlap`.
       predict: images -> masks, on one device; all workers must call it, for statistics may be averaged over them.
+      recompute: distributed training batches -> nothing; see `make_recompute`.
       overlap, validation_overlap: metrics.
     """
 
     train: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     evaluate: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
     predict: Callable[[tf.Tensor], tf.Tensor]
+    recompute: Callable[[Iterable[dict[str, Any]]], None]
     overlap: Overlap
     validation_overlap: Overlap
 
@@ -61,7 +64,7 @@ def make_steps(
     labels = task.labels
     variables = supervised.trainable_variables
     no_wishes = tf.zeros([0])
-    replica_batch_size = config.global_batch_size // strategy.num_replicas_in_sync
+    per_replica_batch_size = config.global_batch_size // strategy.num_replicas_in_sync
 
     def classify(logits):
         return labels.classify(labels.probabilities(logits), THRESHOLD)
@@ -82,7 +85,7 @@ def make_steps(
         differentiate = tf.function(differentiate, jit_compile=True)
 
     def train_replica(images, masks, step, wishes):
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group * replica_batch_size
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group * per_replica_batch_size
         images, masks = augment(images, masks, config.augment, config.seed, step, first, config.global_batch_size)
         targets, known = task.target(masks)
         loss, gradients, logits = differentiate(images, targets)
@@ -115,7 +118,8 @@ def make_steps(
     def predict(images):
         return classify(model(images, training=False))
 
-    return Steps(train, evaluate, predict, overlap, validation_overlap)
+    recompute = make_recompute(model, strategy, lambda batch: batch["image"])
+    return Steps(train, evaluate, predict, recompute, overlap, validation_overlap)
 
 
 def _supervise(loss_of: Callable, masks: tf.Tensor, outputs: list[tf.Tensor]) -> tf.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from model.classifier import ANSWERS, has_object
+from model.classifier import CLASSIFIER_LABELS, has_object
 from model.labels import Labels
 from records.info import RecordsInfo
 from training.config import TrainConfig
@@ -65,11 +65,11 @@ def make_task(config: TrainConfig, info: RecordsInfo) -> Task:
         )
     # Of single answers Dice per image is the share of right ones, and pooled Dice is F1.
     scores = {"dice_per_image": "accuracy", "dice_pooled": "f1"}
-    target = partial(_answer, labels, info.scored_classes)
-    return Task(ANSWERS, [1], target, scores, {"f1": "f1", "accuracy": "accuracy"}, monitored, "F1")
+    target = partial(_classifier_target, labels, info.scored_classes)
+    return Task(CLASSIFIER_LABELS, [1], target, scores, {"f1": "f1", "accuracy": "accuracy"}, monitored, "F1")
 
 
-def check_answers(config: TrainConfig, info: RecordsInfo, split: str) -> None:
+def check_classifier(config: TrainConfig, info: RecordsInfo, split: str) -> None:
     """Raises ValueError if a classifier's records tell it nothing.
 
     In none of them an object could be missing; or the validation split holds no object, or nothing but images with
@@ -91,6 +91,6 @@ def check_answers(config: TrainConfig, info: RecordsInfo, split: str) -> None:
         )
 
 
-def _answer(labels: Labels, classes: list[int], masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _classifier_target(labels: Labels, classes: list[int], masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     answers = has_object(labels, masks, classes)
-    return answers, tf.cast(ANSWERS.valid(answers)[:, 0, 0], tf.float32)
+    return answers, tf.cast(CLASSIFIER_LABELS.valid(answers)[:, 0, 0], tf.float32)

@@ -3,7 +3,6 @@
 Each yields uint8 images and masks of shuffled examples, endlessly. TensorFlow is imported by who runs one.
 """
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,8 +12,6 @@ from benchmarks.loaders.opencv import Batches, file_pairs, read_decoder
 from records.config import InputConfig
 from records.files import join
 from records.info import RecordsInfo, read_info
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _SHUFFLED = 2048
 """Examples in the shuffle buffers of the alternatives; ours has a budget in MiB, which holds more."""

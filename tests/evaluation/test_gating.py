@@ -234,6 +234,7 @@ def test_a_gate_that_does_not_fit_is_refused_before_anything_is_read(records, tm
 def test_a_run_that_cannot_be_written_to_costs_no_time(records, tmp_path, monkeypatch):
     folder, info = records
     passes, tasks = [], iter(["segment", "classify"])
+    monkeypatch.setattr("training.run_folder.read_config", lambda run: {})
     monkeypatch.setattr("inference.predictor.load_run", lambda run: model_of(info, next(tasks)))
     monkeypatch.setattr("evaluation.gating.tune_gate", lambda *_: passes.append(1))
     monkeypatch.setattr(sys, "argv", ["test.py", str(tmp_path), folder, "--gate", "GATE"])

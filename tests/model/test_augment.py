@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ ALL = AugmentConfig(affine=1.0)
 
 
 def only(**settings) -> AugmentConfig:
-    return dataclasses.replace(NONE, **settings)
+    still = dict.fromkeys(("rotation", "scale", "shift"), 0.0) if "affine" in settings else {}
+    return dataclasses.replace(NONE, **still | settings)
 
 
 def step_of(number: int) -> tf.Tensor:
@@ -245,7 +247,13 @@ def test_eager_equals_a_graph():
     ("settings", "message"),
     [
         ({"affine": 1.5}, "augment.affine: expected a probability, found 1.5"),
+        ({"affine": math.nan}, "augment.affine: expected a probability, found nan"),
         ({"shift": -0.1}, "augment.shift: expected at least 0, found -0.1"),
+        ({"rotation": math.nan}, "augment.rotation: expected at least 0, found nan"),
+        ({"scale": math.inf}, "augment.scale: expected at least 0, found inf"),
+        ({"affine": 0.0, "rotation": 30.0}, "augment.rotation: found 30.0, which only --augment.affine above 0 reads"),
+        ({"affine": 0.0, "scale": 0.3}, "augment.scale: found 0.3, which only --augment.affine above 0 reads"),
+        ({"affine": 0.0, "shift": 0.3}, "augment.shift: found 0.3, which only --augment.affine above 0 reads"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -231,6 +233,10 @@ def test_a_saved_network_gives_equal_logits(policy, settings, tmp_path):
             {"norm_momentum": 0.9, "norm": "group"},
             "model.norm_momentum: found 0.9, which only batch",
         ),
+        ({"noise": math.nan}, "model.noise: expected a deviation of at least 0, found nan"),
+        ({"norm_momentum": math.nan}, "model.norm_momentum: expected a share between 0 and 1, found nan"),
+        ({"window": (-math.inf, 400.0)}, "model.window: expected the lowest value before the highest"),
+        ({"window": (math.nan, 400.0)}, "model.window: expected the lowest value before the highest"),
         ({"window": (5.0, 5.0)}, "model.window: expected the lowest value before the highest"),
     ],
 )

@@ -48,13 +48,14 @@ def refuse(message: str, records: Path, folder: Path, config: TrainConfig = CONF
 
 
 def interrupt_at(step: int):
-    """Returns a progress that raises when so many examples of the second epoch are done."""
+    """Returns a progress that raises behind so many steps of the second epoch; 0: at the border of the epochs."""
 
     class Progress:
         def __init__(self, label, total):
             self.second = label.startswith("epoch 2")
 
         def __enter__(self):
+            self.report(0)
             return self.report
 
         def __exit__(self, *_):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.training.trained import STRATEGY, Trained, X, Y, assert_equal, deep_model, linear_model
-from training.batch_norm import recompute_statistics
+from training.batch_norm import make_recompute
 from training.optimizer_config import OptimizerConfig
 
 
@@ -86,7 +86,7 @@ def test_statistics_are_the_means_over_batches():
     batches = [X[:4], X[4:], X[2:6] * 3]
     inner = keras.Model(model.inputs, model.layers[0].output)
     outputs = [inner(batch).numpy() for batch in batches]
-    recompute_statistics(model, STRATEGY, [tf.constant(batch) for batch in batches], lambda batch: batch)
+    make_recompute(model, STRATEGY, lambda batch: batch)([tf.constant(batch) for batch in batches])
     np.testing.assert_allclose(norm.moving_mean, np.mean([o.mean(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(norm.moving_variance, np.mean([o.var(0) for o in outputs], 0), rtol=1e-5, atol=1e-6)
     assert norm.momentum == 0.9
@@ -96,10 +96,22 @@ def test_frozen_layers_keep_their_statistics():
     model = deep_model()
     model.layers[1].trainable = False
     before = model.layers[1].moving_mean.numpy()
-    recompute_statistics(model, STRATEGY, [tf.constant(X)], lambda batch: batch)
+    make_recompute(model, STRATEGY, lambda batch: batch)([tf.constant(X)])
     np.testing.assert_array_equal(model.layers[1].moving_mean, before)
 
 
 def test_statistics_of_no_batches_are_refused():
     with pytest.raises(ValueError, match="batches: expected one or more, found none"):
-        recompute_statistics(deep_model(), STRATEGY, [], lambda batch: batch)
+        make_recompute(deep_model(), STRATEGY, lambda batch: batch)([])
+
+
+def test_the_network_is_traced_once_and_statistics_follow_its_weights():
+    model, traced = deep_model(), []
+    recompute = make_recompute(model, STRATEGY, lambda batch: traced.append(batch) or batch)
+    norm, inner = model.layers[1], keras.Model(model.inputs, model.layers[0].output)
+    for _ in range(2):
+        recompute([tf.constant(X[:4]), tf.constant(X[4:])])
+        expected = (inner(X[:4]).numpy().mean(0) + inner(X[4:]).numpy().mean(0)) / 2
+        np.testing.assert_allclose(norm.moving_mean, expected, rtol=1e-5, atol=1e-6)
+        model.layers[0].set_weights([weights + 1 for weights in model.layers[0].get_weights()])
+    assert len(traced) == 1

@@ -2,7 +2,10 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from model.config import ModelConfig
+from training.config import TrainConfig
 from training.finder import FinderConfig, find, plot_rates, range_test, smooth
 
 
@@ -82,14 +85,14 @@ def test_smoothing_as_computed_by_hand():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="expected 0 < lowest < highest, found 1.0 and 0.1"):
         FinderConfig(lowest=1.0, highest=0.1)
+    for rates in ((math.nan, 1.0), (1e-7, math.inf)):
+        with pytest.raises(ValueError, match="expected 0 < lowest < highest, found"):
+            FinderConfig(*rates)
     with pytest.raises(ValueError, match="updates: expected at least 10, found 9"):
         FinderConfig(updates=9)
 
 
 def test_records_give_a_rate_and_a_picture_and_nothing_else(nuclei_records, tmp_path, monkeypatch):
-    from model.config import ModelConfig
-    from training.config import TrainConfig
-
     monkeypatch.chdir(tmp_path)
     train = TrainConfig(global_batch_size=4, model=ModelConfig(depth=1, filters=4))
     found = find(str(nuclei_records), FinderConfig(lowest=1e-5, updates=30, train=train), lambda line: None)
@@ -101,9 +104,6 @@ def test_records_give_a_rate_and_a_picture_and_nothing_else(nuclei_records, tmp_
 
 
 def test_rates_are_tried_on_what_is_trained_first(nuclei_records):
-    from model.config import ModelConfig
-    from training.config import TrainConfig
-
     def losses(freeze_epochs):
         train = TrainConfig(
             global_batch_size=4, model=ModelConfig(depth=1, filters=2, dropout=0.0), freeze_epochs=freeze_epochs
@@ -111,3 +111,16 @@ def test_rates_are_tried_on_what_is_trained_first(nuclei_records):
         return find(str(nuclei_records), FinderConfig(updates=10, train=train), lambda line: None).losses
 
     assert losses(1) == losses(3) != losses(0)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_rates_are_tried_with_the_kernels_that_training_has(nuclei_records, monkeypatch, deterministic):
+    def stop(*_):
+        raise RuntimeError(f"deterministic: {enabled}")
+
+    enabled = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: enabled.append(True))
+    monkeypatch.setattr("training.devices.choose_strategy", stop)
+    train = TrainConfig(deterministic=deterministic)
+    with pytest.raises(RuntimeError, match=rf"deterministic: \[{'True' * deterministic}\]"):
+        find(str(nuclei_records), FinderConfig(train=train), lambda line: None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -240,6 +241,12 @@ def test_the_rate_is_scaled_with_the_batch():
         ({"lookahead_rate": 0.0}, "lookahead_rate: expected more than 0, at most 1, found 0.0"),
         ({"ema_decay": 1.0}, "ema_decay: expected a number between 0 and 1, found 1.0"),
         ({"clip_norm": 0.0}, "clip_norm: expected more than 0, or null, found 0.0"),
+        ({"clip_norm": math.nan}, "clip_norm: expected more than 0, or null, found nan"),
+        ({"name": "sgd", "weight_decay": math.nan}, "weight_decay: expected at least 0, or null, found nan"),
+        ({"momentum": 0.5}, "optimizer.momentum: found 0.5, which only --optimizer.name sgd reads; leave it out"),
+        ({"lookahead_rate": 0.4}, "lookahead_rate: found 0.4, which only --optimizer.lookahead reads"),
+        ({"average": "swa", "ema_decay": 0.9}, "ema_decay: found 0.9, which only --optimizer.average ema reads"),
+        ({"reference_batch_size": 8}, "found 8, which only --optimizer.scale_rate linear or sqrt reads"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -217,11 +217,41 @@ def test_no_early_stopping_trains_to_the_end():
         ({"global_batch_size": 0}, "global_batch_size: expected at least 1, found 0"),
         ({"early_stopping": 0}, "early_stopping: expected at least 1, or null, found 0"),
         ({"learning_rate": 0.0}, "learning_rate: expected more than 0, found 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate: expected more than 0, found nan"),
+        ({"learning_rate": math.inf}, "learning_rate: expected more than 0, found inf"),
+        ({"checkpoint_minutes": math.nan}, "checkpoint_minutes: expected at least 0, found nan"),
+        ({"checkpoint_minutes": math.inf}, "checkpoint_minutes: expected at least 0, found inf"),
+        ({"deterministic": True, "jit_compile": True}, "deterministic, jit_compile: choose one"),
+        ({"freeze_epochs": 16}, "early_stopping: expected at least 16, or null, as .* before freeze_epochs .*found 15"),
+        (
+            {"optimizer": OptimizerConfig(average="swa", swa_start=17)},
+            "early_stopping: expected at least 16, or null, as a run may end before optimizer.swa_start .*found 15",
+        ),
     ],
 )
 def test_impossible_settings_of_a_run_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TrainConfig(), **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"freeze_epochs": 15},
+        {"freeze_epochs": 16, "early_stopping": None},
+        {"freeze_epochs": 50},  # for good
+        {"optimizer": OptimizerConfig(average="swa", swa_start=16)},
+    ],
+)
+def test_early_stopping_waits_until_everything_has_begun(settings):
+    """In the worst case: the first epoch is the best."""
+    config = dataclasses.replace(TrainConfig(), **settings)
+    state, epochs = TrainState(), 0
+    while not state.finished:
+        end_epoch(config, state, -state.epoch)
+        epochs += 1
+    assert epochs >= config.optimizer.swa_start
+    assert epochs > config.freeze_epochs or config.freeze_epochs == config.epochs
 
 
 @pytest.mark.parametrize(
@@ -232,7 +262,12 @@ def test_impossible_settings_of_a_run_are_refused(settings, message):
         ({"peak": 0.0}, "peak: expected a number between 0 and 1, found 0.0"),
         ({"warmup_epochs": -1.0}, "warmup_epochs: expected at least 0, found -1.0"),
         ({"name": "one_cycle", "warmup_epochs": 1.0}, "warmup_epochs: expected 0 with one_cycle"),
+        ({"warmup_epochs": math.nan}, "warmup_epochs: expected at least 0, found nan"),
         ({"power": 0.0}, "power: expected more than 0, found 0.0"),
+        ({"name": "polynomial", "power": math.inf}, "power: expected more than 0, found inf"),
+        ({"end": math.nan}, "end: expected 0 to less than 1, found nan"),
+        ({"power": 1.0}, "schedule.power: found 1.0, which only --schedule.name polynomial reads; leave it out"),
+        ({"end": 0.1}, "end: found 0.1, which only --schedule.name cosine or polynomial or one_cycle reads"),
         ({"decay_rate": 1.5}, "decay_rate: expected more than 0, at most 1, found 1.5"),
         ({"start": 0.0}, "start: expected more than 0, at most 1, found 0.0"),
         ({"end": 1.0}, "end: expected 0 to less than 1, found 1.0"),

@@ -24,8 +24,8 @@ from tests.records.conftest import made_record, write_made_records
 from tests.training.keyed_records import CONFIG, FOREGROUND, KEYS, VALIDATION, keys_of, opened
 from tests.training.runs import interrupt_at, refuse, start, without_timings
 from tests.training.scans import write_scans
+from training.compatibility import check_fits
 from training.config import TrainConfig
-from training.fit import check_fits
 from training.optimizer_config import OptimizerConfig
 from training.run_folder import RunFolder
 from training.task import make_task
@@ -207,18 +207,32 @@ def test_a_validation_of_one_kind_alone_is_refused(tmp_path, held, crop, message
 
 
 REFUSED = [
-    ({"model": ModelConfig(decoder="unetpp")}, "model.decoder: found unetpp, which only a decoder reads; --task"),
-    ({"model": ModelConfig(attention=True)}, "model.attention: found True, which only a decoder reads"),
-    ({"model": ModelConfig(deep_supervision=True)}, "model.deep_supervision: found True, which only a decoder"),
-    ({"model": ModelConfig(upsampling="transpose")}, "model.upsampling: found transpose, which only a decoder"),
-    ({"model": ModelConfig(encoder="resnet34", depth=5, filters=32)}, "model.filters: found 32, which only a decoder"),
+    (
+        {"model": ModelConfig(decoder="unetpp")},
+        "model.decoder: found unetpp, which only the decoder of --task segment reads; leave",
+    ),
+    ({"model": ModelConfig(attention=True)}, "model.attention: found True, which only the"),
+    ({"model": ModelConfig(deep_supervision=True)}, "model.deep_supervision: found True, which only the decoder"),
+    ({"model": ModelConfig(upsampling="transpose")}, "model.upsampling: found transpose, which only the decoder"),
+    (
+        {"model": ModelConfig(encoder="resnet34", depth=5, filters=32)},
+        "model.filters: found 32, which only the decoder",
+    ),
     (
         {"model": ModelConfig(encoder="resnet50v2", depth=5, activation="swish")},
-        "model.activation: found swish, which only a decoder",
+        "model.activation: found swish, which only the decoder",
     ),
     (
         {"model": ModelConfig(encoder="resnet50v2", depth=5, norm="group")},
-        "model.norm: found group, which encoder resnet50v2 has no use for",
+        "model.norm: found group, which only the decoder of --task segment reads",
+    ),
+    (
+        {"model": ModelConfig(encoder="convnexttiny", depth=5, norm="sync_batch")},
+        "model.norm: found sync_batch, which only the decoder of --task segment reads",
+    ),
+    (
+        {"model": ModelConfig(encoder="convnexttiny", depth=5, norm_momentum=0.9)},
+        "model.norm_momentum: found 0.9, which only the decoder of --task segment reads",
     ),
     ({"loss": LossConfig({"bce": 1.0, "lovasz": 1.0})}, "loss.terms: expected losses of single .* found lovasz"),
     ({"loss": LossConfig({"boundary": 1.0})}, "loss.terms: expected losses of single answers .* found boundary"),
@@ -238,7 +252,7 @@ def test_settings_that_a_classifier_has_no_use_for_are_refused(settings, message
     [
         {"model": ModelConfig(filters=32, activation="swish", norm="group")},
         {"model": ModelConfig(encoder="resnet34", depth=5, activation="swish", norm="group")},
-        {"model": ModelConfig(encoder="resnet50v2", depth=5, norm="sync_batch", dropout=0.3)},
+        {"model": ModelConfig(encoder="resnet50v2", depth=5, norm="sync_batch", dropout=0.3, norm_momentum=0.9)},
         {"loss": LossConfig({"focal": 1.0}, class_weights=[1.0, 2.0], focal_alpha=None)},
         {"loss": LossConfig({"tversky": 1.0}, tversky_alpha=0.7)},
     ],

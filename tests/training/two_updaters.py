@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from training.batch_norm import recompute_statistics
+from training.batch_norm import make_recompute
 from training.devices import choose_strategy
 from training.optimizer_config import OptimizerConfig
 from training.optimizers import Updater
@@ -112,7 +112,7 @@ def statistics(strategy) -> dict:
     before = parts()
     with updater.averaged(strategy):
         assert parts() != before
-        recompute_statistics(model, strategy, batches(strategy, 3), lambda batch: batch[0])
+        make_recompute(model, strategy, lambda batch: batch[0])(batches(strategy, 3))
         norm = model.layers[1]
         kernel, bias = model.layers[0].get_weights()
         found = {"mean": norm.moving_mean.numpy().tolist(), "kernel": kernel.tolist(), "bias": bias.tolist()}

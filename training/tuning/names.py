@@ -4,13 +4,12 @@ import copy
 import dataclasses
 import difflib
 import json
-import types
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import jsonargparse
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+from cli import describe_type
 
 
 class Names:
@@ -62,7 +61,8 @@ class Names:
         try:
             return {name: self._parser.parse_object(nested, defaults=False)[name]}
         except jsonargparse.ArgumentError as error:
-            raise ValueError(f"{name}: expected {_describe(self._types[name])}, found {json.dumps(value)}") from error
+            wanted = describe_type(self._types[name])
+            raise ValueError(f"{name}: expected {wanted}, found {json.dumps(value)}") from error
 
 
 def _walk(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,14 +70,3 @@ def _walk(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix + field.name, field.type
         if dataclasses.is_dataclass(field.type):
             yield from _walk(field.type, f"{prefix}{field.name}.")
-
-
-def _describe(kind: Any) -> str:
-    """Returns a type in words."""
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    if get_origin(kind) is types.UnionType:
-        return ", or ".join(map(_describe, get_args(kind)))
-    if get_origin(kind) in (list, tuple):
-        return "a list"
-    return _WORDS.get(kind, "a mapping")

@@ -91,8 +91,8 @@ class _Axis:
     def _numbers(self) -> list[float]:
         """Returns the values that are labelled."""
         low, high = self.setting.distribution.low, self.setting.distribution.high
-        if (values := self.setting.values()) and len(values) <= _MOST_LABELS:
-            return values
+        if self.setting.count is not None and self.setting.count <= _MOST_LABELS:
+            return self.setting.values()
         if self.setting.distribution.log:
             found = LogLocator(subs=(1,) if high / low > 1e3 else (1, 3)).tick_values(low, high)
         else:

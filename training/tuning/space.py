@@ -52,15 +52,20 @@ class Setting:
         """Returns what Optuna calls a value."""
         return label(value) if self.choices else value
 
-    def values(self) -> list[Any] | None:
-        """Returns all values, in order; None where there is no end of them."""
+    @property
+    def count(self) -> int | None:
+        """How many values there are; None where there is no end of them."""
+        if self.choices:
+            return len(self.choices)
         distribution = self.distribution
+        return distribution.step and round((distribution.high - distribution.low) / distribution.step) + 1
+
+    def values(self) -> list[Any]:
+        """Returns all values, in order. There may be billions: look at `count` first."""
         if self.choices:
             return list(self.choices.values())
-        if distribution.step is None:
-            return None
-        count = round((distribution.high - distribution.low) / distribution.step) + 1
-        return [_tidy(distribution.low + index * distribution.step) for index in range(count)]
+        low, step = self.distribution.low, self.distribution.step
+        return [_tidy(low + index * step) for index in range(self.count)]
 
     @property
     def extremes(self) -> list[Any]:
@@ -106,10 +111,11 @@ class Space:
 
     def combinations(self) -> Iterator[dict[str, Any]] | None:
         """Returns all combinations of values; None where there are too many to be listed."""
-        values = [setting.values() for setting in self.settings]
-        if None in values or math.prod(map(len, values)) > _MOST_COMBINATIONS:
+        counts = [setting.count for setting in self.settings]
+        if None in counts or math.prod(counts) > _MOST_COMBINATIONS:
             return None
         names = [setting.name for setting in self.settings]
+        values = [setting.values() for setting in self.settings]
         return (dict(zip(names, each, strict=True)) for each in itertools.product(*values))
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ from training.config import TrainConfig
 from training.optimizer_config import OptimizerConfig
 from training.tuning.config import TuneConfig
 from training.tuning.names import Names
+from training.tuning.plot import plot_trials
 from training.tuning.space import Setting, Space, read_space
 from training.tuning.study import Proposal
 from training.tuning.trial import Trial
@@ -98,6 +99,7 @@ def test_proposals_are_rounded_to_what_people_read_but_stay_within():
     stepped = Setting("model.dropout", FloatDistribution(0.1, 0.7, step=0.1), {})
     assert stepped.value(0.1 + 2 * 0.1) == 0.3
     assert stepped.values() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert (stepped.count, rate.count) == (7, None)
 
 
 def test_combinations_are_counted_where_there_is_an_end_of_them(tmp_path):
@@ -107,6 +109,18 @@ def test_combinations_are_counted_where_there_is_an_end_of_them(tmp_path):
     assert combinations[0] == {"epochs": 4, "model.attention": True}
     assert read(tmp_path, "learning_rate: {low: 0.1, high: 0.2}\nepochs: [4, 5]").combinations() is None
     assert read(tmp_path, "epochs: {low: 1, high: 5000}").combinations() is None
+
+
+def test_the_values_of_a_wide_range_are_counted_and_never_listed(tmp_path, monkeypatch):
+    space = read(tmp_path, "seed: {low: 0, high: 2147483647}\nmodel.attention: [true, false]")
+    monkeypatch.setattr(Setting, "values", lambda setting: pytest.fail(f"all values of {setting.name} were listed"))
+    assert [setting.count for setting in space.settings] == [2**31, 2]
+    assert space.combinations() is None
+    trials = [Trial(0, {"seed": 2**31 - 1, "model.attention": True}, "finished", [0.5])]
+    settings = Proposal(TuneConfig(space=""), space, trials).settings()
+    assert 0 <= settings["seed"] < 2**31
+    plot_trials(space, trials, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -122,8 +136,8 @@ def test_combinations_are_counted_where_there_is_an_end_of_them(tmp_path):
         ("name: [adam, cosine]", "did you mean optimizer.name or schedule.name?"),
         ("xyzzy: [1, 2]", "found none of this name; `python train.py --help` shows all"),
         ("optimizer.name: [adam, adamm]", 'expected one of adam, adamw, sgd, lamb, found "adamm"'),
-        ("model.filters: [8.5, 8]", "model.filters: expected a whole number, or a list, found 8.5"),
-        ("early_stopping: [no, 8]", "early_stopping: expected a whole number, or null, found"),
+        ("model.filters: [8.5, 8]", "model.filters: expected a whole number or a list of whole numbers, found 8.5"),
+        ("early_stopping: [no, 8]", "early_stopping: expected a whole number or null, found"),
         ("model.attention: [1, 0]", "model.attention: expected true or false, found 1"),
         ("model.filters: 8", "model.filters: expected a list of choices, or {low: ..., high: ...}"),
         ("model.filters: [8]", "expected two or more different choices, found [8]"),

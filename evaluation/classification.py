@@ -16,13 +16,13 @@ from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, clear_folder, wri
 from evaluation.pictures import draw_truth, file_name
 from evaluation.statistics import Ratio, bootstrap
 from imaging.codec import decode_mask
-from inference.predictor import TrainedModel, predict_answers
+from inference.predictor import TrainedModel, classify_batches
 from records.damage import explain_damage
 from records.info import RecordsInfo
 from records.schema import class_areas, decode_pixels, known_pixels
 
 
-def evaluate_answers(
+def evaluate_classifier(
     trained: TrainedModel,
     records: str,
     info: RecordsInfo,
@@ -41,7 +41,7 @@ def evaluate_answers(
     )
     parts, seen = [], set()
     with progress("evaluate", info.splits[config.split].num_examples) as report, explain_damage(records, info, files):
-        for batch in predict_answers(trained, batches, strategy):
+        for batch in classify_batches(trained, batches, strategy):
             parts.append(_answers(trained, batch))
             seen.update(batch["source_id"])
             report(len(seen))
@@ -52,7 +52,9 @@ def evaluate_answers(
     if info.labeled:
         known = table.dropna(subset="truth")
         probabilities, truths = known["probability"].to_numpy(), known["truth"].to_numpy(bool)
-        metrics |= detection_scores(probabilities, truths, known["group"].to_numpy(str), config.threshold, config.seed)
+        metrics |= classification_scores(
+            probabilities, truths, known["group"].to_numpy(str), config.threshold, config.seed
+        )
         write_metrics(folder, metrics)
         _draw_mistakes(trained, records, info, folder / PICTURES_FOLDER, known, config)
     else:
@@ -74,7 +76,7 @@ def _answers(trained: TrainedModel, batch: dict[str, np.ndarray]) -> pd.DataFram
     return table
 
 
-def detection_scores(
+def classification_scores(
     probabilities: np.ndarray, truths: np.ndarray, groups: np.ndarray, threshold: float, seed: int = 0
 ) -> dict[str, float | list[float] | None]:
     """Returns all scores by name, in the form of metrics.json. One that is 0/0 is None.
@@ -108,7 +110,7 @@ def average_precision(probabilities: np.ndarray, truths: np.ndarray) -> float | 
     """Returns the sum over thresholds, from high to low, of the recall that each adds times its precision.
 
     No interpolation; equal probabilities are one threshold. None where no truth is True. Arguments as those of
-    `detection_scores`.
+    `classification_scores`.
     """
     if not truths.any():
         return None

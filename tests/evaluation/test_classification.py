@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from evaluation.classification import average_precision, classification_scores, evaluate_classifier
 from evaluation.config import EvalConfig
-from evaluation.detection import average_precision, detection_scores, evaluate_answers
-from evaluation.table import detection_table
+from evaluation.table import classification_table
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.predictor import TrainedModel
 from preprocess.config import Splits
@@ -45,19 +45,19 @@ def test_average_precision_of_one_kind_alone():
 def test_scores_of_hand_counted_answers():
     probabilities = np.array([0.9, 0.5, 0.6, 0.2, 0.4])
     truths = np.array([True, True, False, False, True])
-    scores = detection_scores(probabilities, truths, np.arange(5), threshold=0.5)
+    scores = classification_scores(probabilities, truths, np.arange(5), threshold=0.5)
     assert {name: scores[name] for name in ("tp", "fp", "fn", "tn")} == {"tp": 2, "fp": 1, "fn": 1, "tn": 1}
     expected = {"accuracy": 3 / 5, "precision": 2 / 3, "recall": 2 / 3, "f1": 4 / 6}
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
     for name in expected:
         low, high = scores[f"{name}_ci95"]
         assert 0 <= low <= scores[name] <= high <= 1
-    strict = detection_scores(probabilities, truths, np.arange(5), threshold=0.95)
+    strict = classification_scores(probabilities, truths, np.arange(5), threshold=0.95)
     assert (strict["precision"], strict["recall"], strict["f1"]) == (None, 0.0, 0.0)
 
 
 def test_scores_of_no_answers_are_none():
-    scores = detection_scores(np.array([]), np.array([], bool), np.array([], str), 0.5)
+    scores = classification_scores(np.array([]), np.array([], bool), np.array([], str), 0.5)
     assert scores["accuracy"] is scores["average_precision"] is scores["f1_ci95"] is None
     assert scores["tp"] == 0
 
@@ -65,7 +65,7 @@ def test_scores_of_no_answers_are_none():
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """(folder, info) of images in a test split alone: some with bright objects, one ignored, one with a bright fake."""
-    folder = tmp_path_factory.mktemp("detection")
+    folder = tmp_path_factory.mktemp("classification")
     for name in ("images", "masks"):
         (folder / "raw" / name).mkdir(parents=True)
     for number in range(9):
@@ -98,7 +98,7 @@ def judge(records, folder, crop=None, **changes) -> dict:
     path, info = records
     config = EvalConfig(**{"batch_size": 4, "pictures": 2, **changes})
     how = (tf.distribute.get_strategy(), silent_progress)
-    return evaluate_answers(brightest(info, crop), str(path), info, folder, config, *how)
+    return evaluate_classifier(brightest(info, crop), str(path), info, folder, config, *how)
 
 
 def expected_answers(records, size: int) -> dict:
@@ -134,7 +134,7 @@ def test_scores_are_those_of_the_images_or_tiles(records, tmp_path, size, batch_
         value, truth = expected[row["source_id"], row.get("y", 0), row.get("x", 0)]
         assert row["probability"] == pytest.approx(1 / (1 + np.exp(6 - 0.05 * value)), rel=1e-4)
         assert np.isnan(row["truth"]) if truth is None else row["truth"] == truth
-    table = detection_table(metrics, "RUN")
+    table = classification_table(metrics, "RUN")
     assert table.title == f"RUN: {metrics['num_judged']} answers"
     assert f"right: 3 with, {metrics['tn']} without; wrong: 1 false alarms, 1 misses" in table.caption
     scores = dict(zip(*(list(column.cells) for column in table.columns[:2]), strict=True))
@@ -178,7 +178,7 @@ def test_unlabelled_records_get_probabilities_alone(tmp_path):
 
 
 def test_overlapping_classes_count_together(records):
-    from evaluation.detection import _answers
+    from evaluation.classification import _answers
 
     trained = dataclasses.replace(brightest(records[1]), classes=["a", "b"], overlapping=True)
     masks = np.array([0, 1, 2, 3, 1 << 15, 1 << 15 | 1], np.uint16)[:, None, None]

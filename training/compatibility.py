@@ -5,7 +5,7 @@ from records.input_pipeline import check_sizes, steps_per_epoch
 from records.mixing import check_weights
 from training.config import TrainConfig
 from training.devices import check_batch_size
-from training.task import check_answers
+from training.task import check_classifier
 from training.workers import Workers
 
 
@@ -24,7 +24,7 @@ def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Wo
     steps_per_epoch(files, config.global_batch_size // workers.count, workers.count)
     check_image_size(info, config)
     info.shards(validation_split)
-    check_answers(config, info, validation_split)
+    check_classifier(config, info, validation_split)
     check_weights(records, info, config.input)
 
 
