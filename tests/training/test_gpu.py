@@ -57,11 +57,15 @@ def test_training_learns(result):
 
 
 def test_sixteen_bit_learns_as_float32_does(result):
-    if result["mixed"] == "float32":
+    policies = [name for name in result["runs"] if name.startswith("mixed")]
+    if not policies:
         pytest.skip("this GPU has no 16-bit floats in hardware")
-    one, mixed = losses(result, "one"), losses(result, "mixed")
-    assert not np.array_equal(mixed, one)  # it was on
-    np.testing.assert_allclose(mixed, one, rtol=0.03)  # bfloat16 has 8 bits
+    for policy in policies:
+        one, mixed = losses(result, "one"), losses(result, policy)
+        assert not np.array_equal(mixed, one)  # it was on
+        assert mixed[0] == pytest.approx(one[0], rel=0.01)
+        # Loss scaling leaves out the first steps until gradients fit into float16, so single steps are no measure.
+        assert mixed[-3:].mean() == pytest.approx(one[-3:].mean(), rel=0.03), policy
 
 
 def test_all_devices_together_learn_as_one_does(result):
@@ -81,6 +85,4 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(result):
 
 def test_batches_lie_on_their_devices_ahead_of_time(result):
     kind, count = result["device"], result["num_devices"]
-    one, every = ([place.rpartition("device:")[2] for place in result["places"][name]] for name in ("one", "all"))
-    assert one == [f"{kind}:0"]
-    assert every == [f"{kind}:{index}" for index in range(count)]
+    assert result["places"] == {"one": [f"{kind}:0"], "all": [f"{kind}:{index}" for index in range(count)]}
