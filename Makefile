@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 GPU := $(shell command -v nvidia-smi 2>/dev/null)
 
-.PHONY: help setup setup-dev demo test test-slow lint format lock benchmark notebook clean
+.PHONY: help setup setup-dev demo test test-slow test-gpu lint format lock benchmark notebook clean
 
 help:
 	@echo "make demo       made-up raw data -> records -> U-Net -> scores and pictures, in minutes"
 	@echo "make test       lint and tests"
 	@echo "make test-slow  the tests that train for minutes"
+	@echo "make test-gpu   the tests that need GPUs, on those of this machine"
 	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training"
 	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
@@ -69,6 +70,9 @@ test: lint
 
 test-slow: setup-dev
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup-dev
+	TEST_GPU=1 $(BIN)/python -m pytest -m gpu -rs
 
 benchmark: setup
 	$(BIN)/python -m benchmarks.preprocess

@@ -8,8 +8,10 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 Run = Callable[[str, str, int], dict[str, float]]
 """(raw, out, workers) -> seconds by stage, "total" among them; makes the folder `out`."""
@@ -22,10 +24,22 @@ def measure(run: Run, raw: str, workers: int) -> dict[str, float]:
     the largest process that it started, 0 without one.
     """
     before = _children_cpu()
-    spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=spawn) as executor:
-        result = executor.submit(_with_memory, run, raw, f"{folder}/out", workers).result()
+    with tempfile.TemporaryDirectory() as folder:
+        result = in_own_process(_with_memory, run, raw, f"{folder}/out", workers)
     return result | {"cpu": _children_cpu() - before}
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """Returns function(*arguments), called in a fresh process, whose memory, also that of GPUs, is free afterwards.
+
+    Raises:
+      MemoryError: the process was killed, as systems do where memory runs out; and whatever the function raises.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        try:
+            return executor.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise MemoryError("a process was killed, as systems do where memory runs out") from error
 
 
 def _children_cpu() -> float:

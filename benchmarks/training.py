@@ -1,30 +1,36 @@
-"""python -m benchmarks.training: does the model wait for its input?
+"""python -m benchmarks.training: does the model wait for its input, and what do batch size and precision change?
 
 Times steps of the real trainer on batches from records and on one constant batch that already lies on the device, in
-turn, in one process. Their ratio is 1 where input costs nothing; where it is less, a line says what limits.
+turn, in one process. Their ratio is 1 where input costs nothing; where it is less, a line says what limits. Then the
+same for each batch size and precision, with the memory that they need; and, if wanted, whole runs, for their Dice.
 """
 
 import logging
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from rich.table import Table
 
 import cli
+from benchmarks.measure import in_own_process
+from benchmarks.precision import (
+    Runs,
+    Speeds,
+    choose_precisions,
+    dice_table,
+    dice_verdicts,
+    failures,
+    measure_speeds,
+    speed_table,
+    train_each,
+)
+from benchmarks.steps import Measured, measure_steps
 from training.config import TrainConfig
 
 AIM = 0.97
-
-_FEWEST_STEPS = 8
-
-_BUFFERED = 4
-"""Batches, beside those of --train.input.prefetch, that devices and decoders may hold ready."""
 
 
 @dataclass(frozen=True)
@@ -37,89 +43,30 @@ class BenchmarkConfig:
     """That steps are timed together, about; at least eight steps are."""
     repeats: int = 3
     """Times that each is timed; medians count."""
+    batch_sizes: list[int] = field(default_factory=lambda: [8, 16, 32])
+    """Of the table of precisions; []: no such table."""
+    precisions: list[Literal["float32", "mixed_bfloat16", "mixed_float16"]] | None = None
+    """That are compared with the first of them; null: float32 and what the trainer chooses on this machine."""
+    epochs: int = 0
+    """That are trained with each precision, to compare their Dice; 0: none."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Of those runs: each precision is trained with each of them."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """Of the trainer: batch size, network, input, precision."""
+    """Of the trainer: network, input, and for the first tables batch size and precision."""
 
+    def __post_init__(self):
+        for name in ("epochs", "repeats"):
+            if getattr(self, name) < (fewest := int(name == "repeats")):
+                raise ValueError(f"{name}: expected at least {fewest}, found {getattr(self, name)}")
+        for name in ("precisions", "seeds"):
+            if getattr(self, name) == []:
+                raise ValueError(f"{name}: expected at least one, found none")
+        if self.epochs:
+            self.for_dice()  # what it refuses is told now, not behind minutes of measuring
 
-class Measured(NamedTuple):
-    """Seconds that a step takes.
-
-    constant: on a batch that lies on the device. records: on batches from records. waiting: of `records`, until the
-    batch was there. alone: a batch from records, without any model.
-    """
-
-    constant: float
-    records: float
-    waiting: float
-    alone: float
-
-
-def measure(records: str, config: BenchmarkConfig, run: Path, tell: Callable[[str], None]) -> tuple[Measured, str]:
-    """Returns medians over all repetitions, and the devices in words."""
-    from tensorflow import keras
-
-    from model.precision import choose_precision
-    from records.info import read_info
-    from training.devices import choose_strategy
-    from training.run_folder import RunFolder
-    from training.run_input import distribute, open_input
-    from training.workers import Workers
-
-    train, info = config.train, read_info(records, check_shards=False)
-    strategy, devices = choose_strategy(train.virtual_replicas)
-    workers = Workers.of(strategy)
-    keras.mixed_precision.set_global_policy(choose_precision(train.precision)[0])
-    step = _make_step(train, info, strategy, run)
-    with open_input(records, info, RunFolder(run), train, workers, cli.progress, tell) as data:
-        batches = iter(distribute(workers, data.training_batches(0, 0)))
-        constant = next(batches)
-        settling = train.input.prefetch + _BUFFERED
-        _time_round(step, constant, batches, 1)  # traces, warms up
-        seconds = _time_round(step, constant, batches, 1).constant
-        count = max(_FEWEST_STEPS, round(config.seconds / seconds))
-        rounds = [_time_round(step, constant, batches, count, settling) for _ in range(config.repeats)]
-    return Measured(*(statistics.median(seconds) for seconds in zip(*rounds, strict=True))), devices
-
-
-def _make_step(train: TrainConfig, info, strategy, run: Path) -> Callable:
-    """Returns the trainer's own step, as a function of a batch."""
-    import tensorflow as tf
-
-    from training.run_folder import RunFolder
-    from training.trainer import build_trainer
-
-    steps = build_trainer(RunFolder(run), train, info, strategy, cli.console.print).steps
-    number, rate = tf.constant(0, tf.int64), tf.constant(train.learning_rate, tf.float32)
-    return lambda batch: steps.train(batch, number, rate)[0]
-
-
-def _time_round(step: Callable, constant, batches: Iterator, count: int, settling: int = 1) -> Measured:
-    """Returns what so many steps take, after so many on batches that were prepared while something else was timed."""
-    start = time.perf_counter()
-    for _ in range(count):
-        loss = step(constant)
-    float(loss)  # accelerators compute in the background: waits for the last step
-    on_constant = time.perf_counter() - start
-
-    for _ in range(settling):
-        loss = step(next(batches))
-    float(loss)
-    waiting, start = 0.0, time.perf_counter()
-    for _ in range(count):
-        begin = time.perf_counter()
-        batch = next(batches)
-        waiting += time.perf_counter() - begin
-        loss = step(batch)
-    float(loss)
-    on_records = time.perf_counter() - start
-
-    for _ in range(settling):
-        next(batches)
-    start = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-    alone = time.perf_counter() - start
-    return Measured(on_constant / count, on_records / count, waiting / count, alone / count)
+    def for_dice(self) -> TrainConfig:
+        """Returns the settings of a run that shows what Dice it comes to."""
+        return replace(self.train, epochs=self.epochs, early_stopping=None)
 
 
 def results_table(measured: Measured, batch_size: int, title: str) -> Table:
@@ -159,16 +106,48 @@ def verdict(measured: Measured, cores: int) -> str:
 def main() -> None:
     """Parses the command line, measures, prints."""
     _, config = cli.parse(
-        BenchmarkConfig, {}, "python -m benchmarks.training", "Step time with records and with one constant batch."
+        BenchmarkConfig,
+        {},
+        "python -m benchmarks.training",
+        "Step time with records and with one constant batch; speed, memory and Dice by batch size and precision.",
     )
     with tempfile.TemporaryDirectory() as folder:
         records = config.records or _made_up(Path(folder))
-        streamed = replace(config.train, input=replace(config.train.input, cache_mib=0))
-        for label, train in {"decoded each time": streamed, "as configured": config.train}.items():
-            measured, devices = measure(records, replace(config, train=train), Path(folder, "run"), cli.console.print)
-            size = train.global_batch_size
-            cli.console.print(results_table(measured, size, f"{devices}, batches of {size}, {label}"))
-            cli.console.print(verdict(measured, os.cpu_count()))
+        devices = _compare_input(records, config)
+        # Asked for in a process of its own: this one takes no memory of a GPU.
+        precisions = config.precisions or in_own_process(choose_precisions)
+        timing = config.seconds, config.repeats
+        if config.batch_sizes:
+            speeds = measure_speeds(records, config.train, precisions, config.batch_sizes, *timing)
+            _print(speed_table(speeds, f"{devices}, medians of {config.repeats} rounds"), speeds)
+        if config.epochs:
+            train = config.for_dice()
+            runs = train_each(records, train, precisions, config.seeds)
+            title = f"{devices}, {train.epochs} epochs, batches of {train.global_batch_size}"
+            _print(dice_table(runs, train.monitored[1], title), runs)
+            for line in dice_verdicts(runs):
+                cli.console.print(line)
+
+
+def _compare_input(records: str, config: BenchmarkConfig) -> str:
+    """Prints what input costs, with and without a cache; returns the devices in words."""
+    streamed = replace(config.train, input=replace(config.train.input, cache_mib=0))
+    for label, train in {"decoded each time": streamed, "as configured": config.train}.items():
+        settings = records, train, config.seconds, config.repeats, False
+        size = train.global_batch_size
+        try:
+            measured, devices, _ = in_own_process(measure_steps, *settings)
+        except MemoryError as error:
+            raise ValueError(f"batches of {size}: {error}; choose a smaller --train.global_batch_size") from error
+        cli.console.print(results_table(measured, size, f"{devices}, batches of {size}, {label}"))
+        cli.console.print(verdict(measured, os.cpu_count()))
+    return devices
+
+
+def _print(table: Table, outcomes: Speeds | Runs) -> None:
+    cli.console.print(table)
+    for line in failures(outcomes):
+        cli.console.print(line)
 
 
 def _made_up(folder: Path) -> str:

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # values are asserted to float32 tolerances of the CPU
+if not os.environ.get("TEST_GPU"):  # `make test-gpu`
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # values are asserted to float32 tolerances of the CPU
 
 import pytest
 

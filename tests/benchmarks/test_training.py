@@ -3,7 +3,8 @@
 import itertools
 import time
 
-from benchmarks.training import Measured, _time_round, results_table, verdict
+from benchmarks.steps import Measured, time_round
+from benchmarks.training import results_table, verdict
 
 
 def cells(table) -> list[list[str]]:
@@ -46,7 +47,7 @@ def test_waiting_for_batches_is_told_apart_from_the_step():
         time.sleep(0.01)
         return 0.0
 
-    found = _time_round(step, -1, slow_batches(), count=5, settling=2)
+    found = time_round(step, -1, slow_batches(), count=5, settling=2)
     # Sleep may last longer on a busy machine, never shorter.
     assert found.constant >= 0.01
     assert 0.03 <= found.waiting <= found.records - 0.01

@@ -19,7 +19,8 @@ def test_the_policy_is_what_the_gpu_has_in_hardware(capability, policy):
     assert policy_for(capability) == policy
 
 
-def test_on_a_cpu_it_is_float32():
+def test_on_a_cpu_it_is_float32(monkeypatch):
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
     assert choose_precision("auto") == ("float32", "no GPU")
 
 

@@ -18,7 +18,8 @@ def test_a_batch_that_does_not_divide_is_refused(batch_size, replicas):
         check_batch_size(batch_size, replicas)
 
 
-def test_a_machine_without_gpu_computes_on_its_cpu():
+def test_a_machine_without_gpu_computes_on_its_cpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     strategy, reason = choose_strategy()
     assert strategy is tf.distribute.get_strategy()
     assert (strategy.num_replicas_in_sync, reason) == (1, "no GPU, so the CPU")
@@ -27,6 +28,7 @@ def test_a_machine_without_gpu_computes_on_its_cpu():
 def test_a_cluster_of_one_machine_is_no_cluster(monkeypatch):
     cluster = {"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert choose_strategy()[0] is tf.distribute.get_strategy()
 
 
