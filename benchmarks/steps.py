@@ -51,11 +51,11 @@ def measure_steps(
       MemoryError: of a device or of the host.
     """
     from tensorflow import keras
+    from training.fit import check_fits
 
     from model.precision import choose_precision
     from records.info import read_info
     from training.devices import choose_strategy
-    from training.fit import check_fits
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input
     from training.workers import Workers
