@@ -2,11 +2,16 @@
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if not os.environ.get("TEST_GPU"):  # `make test-gpu`
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # values are asserted to float32 tolerances of the CPU
+
+# Jobs in the background of a shell ignore Ctrl-C, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 
