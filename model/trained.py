@@ -49,7 +49,7 @@ def with_policy(model: keras.Model, policy: str) -> keras.Model:
     """
     if policy == trained_policy(model):
         return model
-    converted = keras.Model.from_config(_replace_policies(model.get_config(), policy))
+    converted = model.from_config(_replace_policies(model.get_config(), policy))
     converted.set_weights(model.get_weights())
     return converted
 
