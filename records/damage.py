@@ -10,7 +10,7 @@ import itertools
 import re
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -22,6 +22,9 @@ from records.schema import decode
 from records.shards import FRAME_BYTES, OFFSETS_FILE, ShardFile, frame, masked_crc, read_shard
 
 ANEW = "`python -m preprocess` with --overwrite makes the records anew"
+
+_POLL = 0.2
+"""Seconds between looks at whether a check is given up."""
 
 _NAMED = 3
 """So many lost records of a shard are named; the others are counted."""
@@ -69,9 +72,9 @@ class ShardCheck:
         self._thread.join(timeout=10)  # storage that hangs must not hang the run's end
 
     @property
-    def is_done(self) -> bool:
-        """Whether every shard is checked, or one was found damaged."""
-        return not self._thread.is_alive()
+    def is_whole(self) -> bool:
+        """Whether every shard is checked, and none is damaged."""
+        return not self._thread.is_alive() and self._error is None
 
     def raise_if_damaged(self) -> None:
         """Raises what was found until now.
@@ -82,9 +85,10 @@ class ShardCheck:
         if self._error is not None:
             raise self._error
 
-    def finish(self) -> None:
-        """Waits until every shard is checked; raises ValueError as `raise_if_damaged` does."""
-        self._thread.join()
+    def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Waits until every shard is checked, or it is given up; raises ValueError as `raise_if_damaged` does."""
+        while self._thread.is_alive() and not given_up():
+            self._thread.join(_POLL)
         self.raise_if_damaged()
 
     def _check(self) -> None:

@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 from tensorflow import keras
@@ -19,6 +18,7 @@ from training.preemption import Preempted, Preemption
 from training.run_folder import RunFolder
 from training.run_input import Progress, RunInput, distribute
 from training.schedule import end_epoch, learning_rate
+from training.tensorboard import Summaries
 from training.trainer import Trainer
 from training.workers import Agreement, Wishes, Workers
 
@@ -41,7 +41,6 @@ class Epochs:
       workers: which of those that train together this is.
       preemption: asks to stop.
       progress, tell: as of `train`.
-      mute: TensorBoard's files cannot be written, and that was told.
     """
 
     trainer: Trainer
@@ -52,7 +51,7 @@ class Epochs:
     preemption: Preemption
     progress: Progress
     tell: Callable[[str], None]
-    mute: bool = False
+    summaries: Summaries = field(init=False)
 
     def train(self) -> None:
         """Trains until the run has finished."""
@@ -76,19 +75,26 @@ class Epochs:
         examples = None  # a classifier paints nothing
         if self.config.task == "segment":
             examples = FixedExamples.choose(data.info, data.validation_batches(), window)
-        with tf.summary.create_file_writer(str(self.run.tensorboard)).as_default():
+        with Summaries(self.run.tensorboard, self.tell) as self.summaries:
             while not state.finished:
                 begun = None if state.step else time.monotonic()
                 self.trainer.freeze(state.epoch < self.config.freeze_epochs)
+                if state.step == 0 and state.epoch == self.config.freeze_epochs > 0:
+                    self.trainer.updater.drop_accumulated()
                 with self.progress(f"epoch {state.epoch + 1}/{self.config.epochs}", data.steps * size) as report:
                     self._train_epoch(batches, report)
-                data.finish_check(self.tell)  # before anything of the epoch is kept
+                self._save_trained_epoch()
                 row = self._score_epoch(validation, examples)
                 better = self._keep(row)
                 seconds = begun and time.monotonic() - begun
                 self.tell(describe_epoch(self.trainer.task, row, better, self.config.epochs, seconds))
                 for line in data.remarks(row["input_wait"]):
                     self.tell(line)
+        if state.best_score < 0:
+            raise FloatingPointError(
+                "validation's loss was finite in no epoch, so there is no model; lower --learning_rate, or train with "
+                "--precision float32, into another RUN folder"
+            )
 
     def _train_epoch(self, batches, report: Callable[..., None]) -> None:
         """Runs the epoch's steps from state.step on, with a checkpoint now and then."""
@@ -124,6 +130,18 @@ class Epochs:
             if agreed.stop:
                 self._stop(agreed)
 
+    def _save_trained_epoch(self) -> None:
+        """Writes a checkpoint behind the epoch's last step: a kill then costs validation alone."""
+        self.data.finish_check(self.tell, lambda: self.preemption.asked)  # before anything of the epoch is kept
+        if self.workers.any(not self.data.is_checked):
+            self._stop(Agreement(stop=True))
+        if self.trainer.updater.is_stuck:
+            raise FloatingPointError(
+                f"gradients overflow in 16 bit at every step (epoch {self.trainer.state.epoch + 1}); train with "
+                "--precision float32 or mixed_bfloat16, or lower --learning_rate, into another RUN folder"
+            )
+        self._save()
+
     def _take_in(self, step: int, rate: float, loss: tf.Tensor, wishes: tf.Tensor) -> Agreement:
         """Counts a step's loss; returns what the workers agree on behind it."""
         state = self.trainer.state
@@ -135,8 +153,8 @@ class Epochs:
                 f"another RUN folder; the step's examples: {', '.join(keys) or 'not known'}"
             )
         state.loss_sum += value
-        self._show(lambda: tf.summary.scalar("step/loss", value, step=number))
-        self._show(lambda: tf.summary.scalar("step/learning_rate", rate, step=number))
+        self.summaries.scalar("step/loss", value, number)
+        self.summaries.scalar("step/learning_rate", rate, number)
         return Agreement.of(wishes)
 
     def _describe_epoch(self, counted: int) -> str:
@@ -165,14 +183,13 @@ class Epochs:
                 recompute_statistics(trainer.model, self.workers.strategy, seen, lambda batch: batch["image"])
             scores, agreed = self._validate(validation)
             if not agreed.stop:
-                if scores[trainer.task.monitored] > state.best_score:
+                if self._judge(scores) > state.best_score:
                     _save_model(trainer.model, self.run)
                 pictures = examples and examples.draw(trainer.steps.predict(examples.images).numpy())
         if agreed.stop:
             self._stop(agreed)
         if pictures is not None:
-            what, count = "image, truth, prediction", len(pictures)
-            self._show(lambda: tf.summary.image(what, pictures, step=state.epoch + 1, max_outputs=count))
+            self.summaries.images("image, truth, prediction", pictures, state.epoch + 1)
         row |= scores
         row["images_per_second"] = state.step * size / state.epoch_seconds
         row["input_wait"] = state.epoch_wait / state.epoch_seconds
@@ -200,13 +217,22 @@ class Epochs:
         state = self.trainer.state
         state.loss_sum = state.epoch_seconds = state.epoch_wait = 0.0
         for name, value in row.items():
-            self._show(partial(tf.summary.scalar, f"epoch/{name}", value, step=state.epoch + 1))
+            self.summaries.scalar(f"epoch/{name}", value, state.epoch + 1)
         state.history.append(row)
-        better = end_epoch(self.config, state, row[self.trainer.task.monitored])
+        better = end_epoch(self.config, state, self._judge(row))
+        if not math.isfinite(row["val_loss"]):
+            self.tell(
+                f"validation's loss is {row['val_loss']}, so this epoch is no best one; if it stays so, lower "
+                "--learning_rate, or train with --precision float32, into another RUN folder"
+            )
         write_history(self.run, state.history)
         plot_history(state.history, self.trainer.task, self.run.plots)
         self._save()
         return better
+
+    def _judge(self, scores: dict[str, float]) -> float:
+        """Returns what decides which epoch is best. Masks that come of NaN are empty, which may score well."""
+        return scores[self.trainer.task.monitored] if math.isfinite(scores["val_loss"]) else -1.0
 
     def _stop(self, agreed: Agreement) -> None:
         """Raises Preempted, with a checkpoint of where the run stands."""
@@ -226,7 +252,7 @@ class Epochs:
     def _save(self) -> None:
         """Writes a checkpoint."""
         self._check_weights()
-        self._show(tf.summary.flush)
+        self.summaries.flush()
         self.trainer.checkpoints.save()
 
     def _check_weights(self) -> None:
@@ -237,16 +263,6 @@ class Epochs:
                 f"weights are no longer finite in epoch {state.epoch + 1} behind step {state.step}; lower "
                 "--learning_rate, or train with --precision float32, into another RUN folder"
             )
-
-    def _show(self, write: Callable[[], object]) -> None:
-        """Writes to TensorBoard. That it cannot is no reason to end a run; it is told once."""
-        try:
-            write()
-        except tf.errors.OpError as error:
-            if not self.mute:
-                reason = str(error).splitlines()[0]
-                self.tell(f"{self.run.tensorboard}: cannot be written ({reason}); training goes on")
-            self.mute = True
 
 
 def _save_model(model: keras.Model, run: RunFolder) -> None:

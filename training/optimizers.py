@@ -175,6 +175,11 @@ class Updater(tf.Module):
                 self._average(strategy, 1 / self._num_averaged.numpy())
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether gradients overflow even where the loss is not scaled any more, so that no step counts."""
+        return self._loss_scaling and self._scale.numpy() == 1 and self._good_steps.numpy() == 0
+
+    @property
     def is_averaging(self) -> bool:
         """Whether there are averages to validate and save."""
         return self._config.average != "none" and self._num_averaged.numpy() > 0

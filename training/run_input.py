@@ -120,17 +120,21 @@ class RunInput:
     @property
     def is_checked(self) -> bool:
         """Whether no damage can be found any more."""
-        return self.check is None or self.check.is_done
+        return self.check is None or self.check.is_whole
 
     def raise_if_damaged(self) -> None:
         """Raises ValueError if the check in the background has found damage."""
         if self.check is not None:
             self.check.raise_if_damaged()
 
-    def finish_check(self, tell: Tell) -> None:
-        """Waits until the check in the background is done, and looks whether a file has been cut since.
+    def finish_check(self, tell: Tell, given_up: Callable[[], bool]) -> None:
+        """Waits until the check in the background is done or given up, and looks whether a file has been cut since.
 
         TensorFlow takes a file that was cut between two records for a shorter one.
+
+        Args:
+          tell: shows a line to the user.
+          given_up: asked again and again whether there is no more time.
 
         Raises:
           ValueError: there is damage.
@@ -138,7 +142,7 @@ class RunInput:
         if not self.is_checked:
             tell("checking the shards: what was learnt is kept when they are found whole")
         if self.check is not None:
-            self.check.finish()
+            self.check.finish(given_up)
         for file in (*self.training, *self.validation):
             if (found := file_size(file.path)) != file.num_bytes:
                 raise ValueError(

@@ -19,7 +19,9 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, plateau_
     if step < warmup:
         return full * min(1.0, (step + 1) / warmup)
     behind = step - warmup
-    return full * _share(schedule, behind / max(1, config.epochs * steps_per_epoch - warmup), behind / steps_per_epoch)
+    # Beyond 1 where damaged records that are left out have made epochs shorter than what is done of the last one.
+    done = min(1.0, behind / max(1, config.epochs * steps_per_epoch - warmup))
+    return full * _share(schedule, done, behind / steps_per_epoch)
 
 
 def _share(schedule: ScheduleConfig, done: float, epochs: float) -> float:

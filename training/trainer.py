@@ -60,8 +60,6 @@ class Trainer:
         if frozen != self._frozen:
             set_encoder_trainable(self.model, not frozen)
             self.steps, self._frozen = self._make_steps(), frozen
-            if not frozen:
-                self.updater.drop_accumulated()
 
 
 def build_trainer(

@@ -69,6 +69,10 @@ class Workers:
                     "them see"
                 )
 
+    def any(self, mine: bool) -> bool:
+        """Returns whether any worker says so; waits for all of them."""
+        return mine if self.count == 1 else bool(self._gather([float(mine)]).any())
+
     @contextlib.contextmanager
     def ready_together(self) -> Iterator[None]:
         """Raises on all workers if the body raises on one. In the body none of them may wait for the others."""

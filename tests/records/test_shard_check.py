@@ -24,6 +24,7 @@ def test_a_damaged_shard_stops_the_run_with_file_record_key_and_remedy(own):
             shard_check.finish()
         with pytest.raises(ValueError, match="records damaged"):
             shard_check.raise_if_damaged()
+        assert not shard_check.is_whole
     message = str(caught.value)
     assert message.startswith(f"{files[0].path}: 1 of {files[0].length} records damaged: record 3 (key {key!r}): its ")
     assert "`python -m preprocess` with --overwrite makes the records anew" in message
@@ -61,6 +62,9 @@ def test_nothing_is_raised_while_nothing_is_found_and_leaving_ends_the_reading(o
     with ShardCheck(str(folder), info, files) as shard_check:
         assert reading.wait(5)
         shard_check.raise_if_damaged()
+        assert not shard_check.is_whole
+        shard_check.finish(given_up=lambda: True)
+        assert not shard_check.is_whole
         go_on.set()
     assert not shard_check._thread.is_alive()
     shard_check.raise_if_damaged()

@@ -33,7 +33,7 @@ def start(records: Path, folder: Path, config: TrainConfig = CONFIG, info: Recor
         config,
         tf.distribute.get_strategy(),
         how.get("progress", silent_progress),
-        told.append,
+        how.get("tell", told.append),
     )
     return state, told
 

@@ -146,10 +146,15 @@ def test_the_loss_scale_doubles_after_2000_good_steps_and_stays_at_least_1():
         scales.append(float(updater._scale))
     assert scales == [2**15, 2**16, 2**16]
     assert int(updater._good_steps) == 1
-    updater._scale.assign(1.0)
-    trained.give([np.full((2, 1), np.nan), np.zeros(1)])
-    assert float(updater._scale) == 1
-    assert int(updater._good_steps) == 0
+    updater._scale.assign(2.0)
+    for scale in (1, 1):
+        assert not updater.is_stuck
+        trained.give(good)
+        trained.give([np.full((2, 1), np.nan), np.zeros(1)])
+        assert float(updater._scale) == scale
+        assert int(updater._good_steps) == 0
+        assert updater.is_stuck
+        trained.give(good)
 
 
 COMBINATIONS = list(

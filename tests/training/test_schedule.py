@@ -78,6 +78,13 @@ def test_polynomial_as_computed_by_hand():
     assert found == pytest.approx([0.5, 1, 1, 0.775, 0.55, 0.325])
 
 
+@pytest.mark.parametrize("name", ["cosine", "polynomial", "one_cycle"])
+def test_behind_the_end_the_rate_stays_as_it_ended(name):
+    # Damaged records that are left out may shorten the last epoch below what is done of it.
+    config = make_config(name, 1.0, 2, end=0.25)
+    assert [learning_rate(config, step, 10, 1.0) for step in (20, 21, 25)] == pytest.approx([0.25] * 3)
+
+
 def test_one_cycle_as_computed_by_hand():
     found = rates(make_config("one_cycle", 1.0, 4, peak=0.5, start=0.2, end=0.0), 2)
     # Up from 0.2 and down to 0, both over half cosines of 0, 45, 90 and 135 degrees.

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import math
 import os
 import re
 import resource
@@ -17,10 +16,8 @@ import pytest
 import tensorflow as tf
 
 from model.config import ModelConfig
-from model.loss_config import LossConfig
 from tests.training.keyed_records import CONFIG, TRAINING, assert_same_run, opened
-from tests.training.runs import refuse, start, without_timings
-from training import loop
+from tests.training.runs import refuse, start
 from training.checkpoints import Checkpoints
 from training.preemption import EXIT_CODE, Preempted, Preemption
 from training.run_folder import RunFolder
@@ -138,6 +135,11 @@ def test_a_second_signal_is_taken_too():
             assert preemption.asked
 
 
+def test_asked_to_stop_before_there_is_anything_to_save_it_stops_at_once():
+    with Preemption(), pytest.raises(Preempted, match="before the first step; the same command goes on"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 # --- a full disk
 
 
@@ -207,49 +209,3 @@ def test_a_run_killed_before_its_settings_were_written_is_begun(records, tmp_pat
     (tmp_path / "run" / "config.json.tmp").write_text("{")
     state, _ = start(records[0], tmp_path / "run", dataclasses.replace(CONFIG, epochs=1), records[1])
     assert state.finished
-
-
-# --- more faults
-
-
-def test_a_loss_that_lost_a_term_is_another_setting(records, uninterrupted):
-    config = dataclasses.replace(CONFIG, loss=LossConfig({"bce": 1.0}))
-    refuse(r"loss.terms.dice: 1.0 there, None here", records[0], uninterrupted[0].path, config, records[1])
-
-
-def test_weights_that_are_not_finite_reach_neither_checkpoint_nor_model(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "learning_rate", lambda *_: math.nan)
-    config = dataclasses.replace(CONFIG, global_batch_size=12)  # one step, whose loss is of the weights before it
-    run = RunFolder(tmp_path / "run")
-    with pytest.raises(FloatingPointError, match="weights are no longer finite in epoch 1 behind step 1; lower"):
-        start(records[0], run.path, config, records[1])
-    assert not run.model.exists()
-    assert not list(run.path.glob("checkpoints/*"))
-
-
-def test_asked_to_stop_before_there_is_anything_to_save_it_stops_at_once():
-    with Preemption(), pytest.raises(Preempted, match="before the first step; the same command goes on"):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_a_full_disk_for_tensorboard_ends_no_run(records, uninterrupted, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise tf.errors.OutOfRangeError(None, None, "No space left on device")
-
-    monkeypatch.setattr(tf.summary, "scalar", full)
-    monkeypatch.setattr(tf.summary, "flush", full)
-    state, told = start(records[0], tmp_path / "run", CONFIG, records[1])
-    assert sum("cannot be written (No space left on device); training goes on" in line for line in told) == 1
-    for row, wanted in zip(without_timings(state.history), without_timings(uninterrupted[1].history), strict=True):
-        assert row == pytest.approx(wanted, rel=1e-4, abs=1e-5)
-
-
-def test_a_model_that_cannot_be_written_leaves_no_half_of_it(records, tmp_path, monkeypatch):
-    def cut(model, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tf.keras.Model, "save", cut)
-    with pytest.raises(OSError, match="No space left"):
-        start(records[0], tmp_path / "run", CONFIG, records[1])
-    assert not list((tmp_path / "run").glob("*.tmp*"))
