@@ -35,6 +35,7 @@ def main() -> None:
     with strategy.scope():
         trained = load_run(run)
         classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
+    tell(f"precision {trained.precision}")
     check_fits(trained, info, paths["run"], paths["records"])
     # Beside the scores without the gate, so that they can be compared.
     folder = run.evaluation(f"{config.split}-gate" if config.gate else config.split)

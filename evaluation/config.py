@@ -36,3 +36,5 @@ class EvalConfig:
             raise ValueError(f"threshold: expected a probability between 0 and 1, found {self.threshold}")
         if self.pictures < 0:
             raise ValueError(f"pictures: expected at least 0, found {self.pictures}")
+        if self.virtual_replicas is not None and self.virtual_replicas < 1:
+            raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")

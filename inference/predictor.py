@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-# Imported so that Keras can load models that hold these layers.
-import model.layers  # noqa: F401
 from imaging.tiling import cut, tile_windows
 from inference.gate import Gate, object_probabilities
 from model.config import ModelConfig
 from model.labels import Labels
+from model.trained import load_trained
 from records.info import RecordsInfo, scored_classes
 from training.run_folder import RunFolder, read_config
 
@@ -40,6 +39,7 @@ class TrainedModel:
       fold: that validated it; None: the validation split.
       task: "segment", or "classify": whether there is any object, see `model.classifier`.
       digest: SHA-256 of the model's file.
+      precision: in which it computes, and why.
     """
 
     model: keras.Model
@@ -55,6 +55,7 @@ class TrainedModel:
     fold: int | None = None
     task: str = "segment"
     digest: str = ""
+    precision: str = ""
 
     @property
     def labels(self) -> Labels:
@@ -77,7 +78,7 @@ def load_run(run: RunFolder) -> TrainedModel:
     if not run.model.is_file():
         raise ValueError(f"{run.path}: expected {run.model.name}, found none; train for at least one epoch")
     try:
-        loaded = keras.models.load_model(run.model, compile=False)
+        loaded = load_trained(run.model)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{run.model}: the model cannot be loaded, the file is damaged: {error}") from error
     settings, records = config["train"], config["records"]
@@ -85,13 +86,14 @@ def load_run(run: RunFolder) -> TrainedModel:
     try:
         network = ModelConfig(**settings["model"])
         return TrainedModel(
-            model=loaded,
+            model=loaded.model,
             multiple=network.multiple,
             window=network.window and tuple(network.window),
             crop=settings["input"]["crop"],
             fold=settings["input"]["fold"],
             task=settings.get("task", "segment"),
             digest=hashlib.sha256(run.model.read_bytes()).hexdigest(),
+            precision=f"{loaded.policy}: {loaded.reason}",
             **{name: records[name] for name in known},
         )
     except KeyError as error:

@@ -13,7 +13,7 @@ def choose_precision(wanted: Precision) -> tuple[str, str]:
     """
     if wanted != "auto":
         return wanted, "asked for"
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if not gpus:
         return "float32", "no GPU"
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]

@@ -50,14 +50,19 @@ class Checkpoints:
         """Restores the newest checkpoint that is sound; returns its path, or None if there is none yet.
 
         Raises:
-          ValueError: there are checkpoints, but all are damaged.
+          ValueError: there are checkpoints, but all are damaged, or of something else.
         """
         found = tf.train.get_checkpoint_state(str(self._source))
         paths = found.all_model_checkpoint_paths if found else []
         for path in reversed(paths):
             try:
-                self._checkpoint.restore(path)
+                self._checkpoint.restore(path).assert_existing_objects_matched()
                 return path
+            except AssertionError as error:
+                raise ValueError(
+                    f"{path}: expected a checkpoint of all that is trained, found one of something else "
+                    f"({str(error).splitlines()[0]}); train into another RUN folder"
+                ) from error
             except (IndexError, tf.errors.OpError) as error:
                 tell(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before")
         if paths:

@@ -17,6 +17,11 @@ def check_fits(records: str, info: RecordsInfo, config: TrainConfig, workers: Wo
             f"input.data_service: expected none for {workers.count} training machines, which each decode their share; "
             "leave it out"
         )
+    if workers.count > 1 and info.height is None:
+        raise ValueError(
+            f"{records}: expected images of one size for {workers.count} training machines, found several, whose tiles "
+            "cannot be counted beforehand; train on one machine, or preprocess with --size"
+        )
     if not info.labeled:
         raise ValueError(f"{records}: expected records with masks, found unlabelled ones")
     splits, validation_split = training_splits(info, config.input.fold)

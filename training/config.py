@@ -11,18 +11,19 @@ from records.config import InputConfig
 from training.optimizer_config import OptimizerConfig, ScheduleConfig
 
 MAY_CHANGE = frozenset(
-    f"input.{name}"
-    for name in (
-        "autotune_mib",
-        "cache_mib",
-        "cache_file_mib",
-        "data_service",
-        "prefetch",
-        "skip_damaged",
-        "threads",
+    (
+        "precision",
+        "input.autotune_mib",
+        "input.cache_mib",
+        "input.cache_file_mib",
+        "input.data_service",
+        "input.prefetch",
+        "input.skip_damaged",
+        "input.threads",
     )
 )
-"""Settings that may be others when a run goes on: how records are read, and what to do about damage."""
+"""Settings that may be others when a run goes on: how records are read, what to do about damage, and the word for the
+precision, of which what it stands for is compared."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class TrainConfig:
             raise ValueError(f"seed: expected 0 to {2**31 - 1}, found {self.seed}")
         if self.early_stopping is not None and self.early_stopping < 1:
             raise ValueError(f"early_stopping: expected at least 1, or null, found {self.early_stopping}")
+        if self.virtual_replicas is not None and self.virtual_replicas < 1:
+            raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate: expected more than 0, found {self.learning_rate}")
         for name in ("checkpoint_minutes", "freeze_epochs"):

@@ -2,9 +2,12 @@
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
+from tensorflow import keras
 
 from training.cluster import cluster_size
 
@@ -17,7 +20,7 @@ def choose_strategy(
     Before the first operation of TensorFlow in the process: several machines cannot be joined later.
 
     Args:
-      virtual_replicas: split the CPU into so many logical devices and mirror over them.
+      virtual_replicas: split the CPU into so many logical devices and mirror over them; GPUs are out of sight then.
       several_machines: whether the caller can work on several.
 
     Raises:
@@ -28,6 +31,7 @@ def choose_strategy(
         other = "virtual_replicas, which divide one machine" if virtual_replicas else "a command that works on one"
         raise ValueError(f"TF_CONFIG: expected one machine for {other}, found {machines}; unset TF_CONFIG")
     if virtual_replicas:
+        tf.config.set_visible_devices([], "GPU")  # else precision and input would be made for them
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration() for _ in range(virtual_replicas)]
         tf.config.set_logical_device_configuration(cpu, logical)
@@ -40,13 +44,29 @@ def choose_strategy(
         try:
             with _interruptible():
                 strategy = tf.distribute.MultiWorkerMirroredStrategy()
-            return strategy, f"{machines} machines, here {len(gpus) or 'no'} GPUs"
         except tf.errors.OpError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"TF_CONFIG: the {machines} machines could not be joined ({reason})") from error
+        _check_equal_gpus(machines)
+        return strategy, f"{machines} machines with {len(gpus) or 'no'} GPUs each"
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy(), f"{len(gpus)} GPUs"
     return tf.distribute.get_strategy(), "1 GPU" if gpus else "no GPU, so the CPU"
+
+
+def _check_equal_gpus(machines: int) -> None:
+    """Raises ValueError unless all machines, now that they are joined, have as many GPUs as this one.
+
+    TensorFlow takes that for granted, and waits for devices that are not there.
+    """
+    places = [tf.DeviceSpec.from_string(gpu.name) for gpu in tf.config.list_logical_devices("GPU")]
+    counts = Counter((place.job, place.task) for place in places)
+    found = sorted([0] * (machines - len(counts)) + [*counts.values()])
+    if found[0] != found[-1]:
+        raise ValueError(
+            f"TF_CONFIG: expected equally many GPUs on all {machines} machines, found {', '.join(map(str, found))}; "
+            "choose some with CUDA_VISIBLE_DEVICES"
+        )
 
 
 @contextlib.contextmanager
@@ -60,6 +80,12 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def describe_devices(strategy: tf.distribute.Strategy, machines: int) -> dict[str, Any]:
+    """Returns what config.json keeps of the devices that a run began on."""
+    policy = keras.mixed_precision.global_policy().name
+    return {"precision": policy, "replicas": strategy.num_replicas_in_sync, "machines": machines}
 
 
 def check_batch_size(batch_size: int, replicas: int) -> None:

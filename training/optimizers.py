@@ -213,11 +213,12 @@ def _make_optimizer(config: OptimizerConfig, variables: list[tf.Variable]):
         from model.addons import make_lamb
 
         return make_lamb(config.decay, variables, undecayed)
-    decay = config.decay or None
+    # Where there is a GPU Keras would let XLA compile the update by itself, whatever --jit_compile says.
+    how = {"weight_decay": config.decay or None, "jit_compile": False}
     if config.name == "sgd":
-        optimizer = keras.optimizers.SGD(0.0, config.momentum, config.nesterov, weight_decay=decay)
+        optimizer = keras.optimizers.SGD(0.0, config.momentum, config.nesterov, **how)
     else:
-        optimizer = keras.optimizers.Adam(0.0, weight_decay=decay)  # with decay it is Keras' AdamW
+        optimizer = keras.optimizers.Adam(0.0, **how)  # with decay it is Keras' AdamW
     if undecayed:
         optimizer.exclude_from_weight_decay(undecayed)
     optimizer.build(variables)

@@ -76,9 +76,11 @@ def describe_records(info: RecordsInfo) -> dict[str, Any]:
     return {name: getattr(info, name) for name in (*names, "fingerprint")}
 
 
-def write_config(run: RunFolder, config: Any, info: RecordsInfo) -> None:
-    """Writes config.json: {"train": settings, "records": see `describe_records`}."""
+def write_config(run: RunFolder, config: Any, info: RecordsInfo, devices: dict[str, Any] | None = None) -> None:
+    """Writes config.json: {"train": settings, "records": see `describe_records`, "devices": where they are known}."""
     content = {"train": dataclasses.asdict(config), "records": describe_records(info)}
+    if devices is not None:
+        content["devices"] = devices
     write_text(run.config, json.dumps(content, indent=2) + "\n")
 
 
@@ -111,19 +113,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> Iterator[None]:
+def hold(run: RunFolder, config: TrainConfig, info: RecordsInfo, devices: dict[str, Any]) -> Iterator[None]:
     """Takes a RUN folder that is new, or holds this very run, for this process alone.
+
+    Args:
+      run: the folder.
+      config: settings.
+      info: of the records.
+      devices: "precision", the policy that was chosen; what else is to be known of them when the run goes on.
 
     Raises:
       ValueError: the folder holds something else, or another process has taken it.
     """
-    _check(run, config, info)
+    _check(run, config, info, devices["precision"])
     run.path.mkdir(parents=True, exist_ok=True)
     with lock(run.path, "is training into this RUN folder"):
-        _check(run, config, info)  # what another process has done in the meantime
+        _check(run, config, info, devices["precision"])  # what another process has done in the meantime
         new = not run.config.is_file()
         if new:
-            write_config(run, config, info)
+            write_config(run, config, info, devices)
         try:
             yield
         except ValueError:
@@ -154,7 +162,7 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _check(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
+def _check(run: RunFolder, config: TrainConfig, info: RecordsInfo, precision: str) -> None:
     """Raises ValueError unless the folder is new, or holds this very run."""
     if run.config.is_file():
         found = read_config(run)
@@ -167,6 +175,12 @@ def _check(run: RunFolder, config: TrainConfig, info: RecordsInfo) -> None:
             raise ValueError(
                 f"{run.path}: holds a run with other settings ({', '.join(changes)}); choose another RUN folder, "
                 "or repeat its settings to go on with it"
+            )
+        begun = found.get("devices", {}).get("precision", found["train"].get("precision"))
+        if begun not in (None, "auto", precision):
+            raise ValueError(
+                f"{run.path}: expected the precision of the run that it holds, {begun}, found {precision}; "
+                f"go on with --precision {begun}, or choose another RUN folder"
             )
     elif run.path.exists() and any(path.suffix != ".tmp" for path in run.path.iterdir()):  # killed at its very start
         raise ValueError(f"{run.path}: expected a new or empty folder, or one of train.py; it holds other files")

@@ -65,7 +65,8 @@ class Workers:
             if others := [name for name, column in zip(mine, numbers.T, strict=True) if len(set(column)) > 1]:
                 raise ValueError(
                     f"expected the same on all {self.count} machines, found different: {', '.join(others)}; start all "
-                    "with the same command, and with folders and files that all of them see"
+                    "with the same command, where GPUs differ with --precision, and with folders and files that all of "
+                    "them see"
                 )
 
     def any(self, mine: bool) -> bool:

@@ -238,6 +238,8 @@ def test_a_table_of_one_class_has_no_class_in_its_columns():
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
         ({"threshold": 1.0}, "threshold: expected a probability between 0 and 1, found 1.0"),
         ({"pictures": -1}, "pictures: expected at least 0, found -1"),
+        ({"virtual_replicas": 0}, "virtual_replicas: expected at least 1, or null, found 0"),
+        ({"virtual_replicas": -1}, "virtual_replicas: expected at least 1, or null, found -1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -239,6 +239,7 @@ def test_a_run_that_cannot_be_written_to_costs_no_time(records, tmp_path, monkey
     monkeypatch.setattr("evaluation.gating.tune_gate", lambda *_: passes.append(1))
     monkeypatch.setattr(sys, "argv", ["test.py", str(tmp_path), folder, "--gate", "GATE"])
     (tmp_path / "eval").write_text("no folder can be made here")
+    (tmp_path / "config.json").write_text('{"train": {}, "records": {}}')
     with pytest.raises(OSError):
         runpy.run_path("test.py")["main"]()
     assert not passes

@@ -41,6 +41,6 @@ def test_the_weakest_gpu_decides(monkeypatch, capabilities, expected):
     def details(gpu):
         return {} if gpu is None else {"compute_capability": gpu}
 
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: capabilities)
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: capabilities)
     monkeypatch.setattr("tensorflow.config.experimental.get_device_details", details)
     assert choose_precision("auto") == expected

@@ -1,8 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
+from model.precision import choose_precision
+from training.config import TrainConfig
 from training.devices import check_batch_size, choose_strategy
 
 
@@ -50,3 +53,40 @@ def test_all_gpus_are_used(monkeypatch, gpus, expected):
     strategy, reason = choose_strategy()
     assert (strategy if gpus > 1 else None, reason) == expected
     assert grown == [(gpu, True) for gpu in range(gpus)]
+
+
+def test_virtual_replicas_hide_the_gpus_from_all_that_asks_for_them(monkeypatch):
+    visible = {"GPU": ["a GPU"]}
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: visible.update({kind: devices}))
+    monkeypatch.setattr(tf.config, "get_visible_devices", visible.get)
+    monkeypatch.setattr(tf.config, "set_logical_device_configuration", lambda cpu, devices: None)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
+    assert choose_strategy(1) == (["/cpu:0"], "1 logical devices on the CPU")
+    assert choose_precision("auto") == ("float32", "no GPU")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_virtual_replica_is_refused(count):
+    with pytest.raises(ValueError, match=f"virtual_replicas: expected at least 1, or null, found {count}"):
+        TrainConfig(virtual_replicas=count)
+
+
+@pytest.mark.parametrize(
+    ("chief", "worker", "found"), [(2, 2, None), (0, 0, None), (2, 1, "1, 2"), (0, 1, "0, 1"), (2, 0, "0, 2")]
+)
+def test_machines_with_different_numbers_of_gpus_are_refused(monkeypatch, chief, worker, found):
+    cluster = {"cluster": {"chief": ["one:1"], "worker": ["two:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    gpus = [
+        f"/job:{job}/replica:0/task:0" for job, count in (("chief", chief), ("worker", worker)) for _ in range(count)
+    ]
+    devices = [SimpleNamespace(name=f"{place}/device:GPU:{index}") for index, place in enumerate(gpus)]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: devices)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "joined")
+    if found is None:
+        assert choose_strategy(several_machines=True)[0] == "joined"
+    else:
+        with pytest.raises(
+            ValueError, match=f"TF_CONFIG: expected equally many GPUs on all 2 machines, found {found};"
+        ):
+            choose_strategy(several_machines=True)

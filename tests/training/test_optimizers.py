@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import keras
 
 from tests.training.trained import STRATEGY, Trained, X, Y, assert_equal, deep_model, linear_model
 from training.optimizer_config import OptimizerConfig
+from training.optimizers import Updater
 
 
 def test_sgd_as_computed_by_hand():
@@ -200,6 +202,14 @@ def test_xla_compiles_the_step(name):
         compiled.step()
     for one, two in zip(plain.values, compiled.values, strict=True):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_without_being_asked_xla_compiles_no_update_beside_a_gpu(monkeypatch, name):
+    monkeypatch.setattr(tf.compat.v2.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert keras.optimizers.Adam().jit_compile  # what is to be prevented
+    updater = Updater(OptimizerConfig(name), linear_model(), loss_scaling=False)
+    assert not updater._optimizer.jit_compile
 
 
 def test_weights_that_are_frozen_for_some_steps_stay_and_move_later():

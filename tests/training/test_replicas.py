@@ -43,6 +43,13 @@ def test_step_losses_do_not_depend_on_the_number_of_replicas(result, name):
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
 
 
+def test_a_run_begun_on_two_replicas_goes_on_on_one_and_says_so(result):
+    losses, told = result["moved"]["losses"], result["moved"]["told"]
+    np.testing.assert_allclose(list(losses.values()), result["losses"]["plain-1"], rtol=0, atol=1e-5)
+    (line,) = (index for index, line in enumerate(told) if "begun on other devices (replicas: 2 there, 1 here)" in line)
+    assert "going on from epoch 2, step 2 " in told[line - 1]
+
+
 def test_augmentation_was_on(result):
     assert not np.allclose(result["losses"]["plain-1"], result["losses"]["augmented-1"], atol=1e-3)
 

@@ -157,12 +157,12 @@ def test_a_run_of_two_workers_that_was_stopped_and_killed_equals_an_uninterrupte
 
 @pytest.mark.slow
 def test_workers_with_different_settings_all_end_with_one_line(records, tmp_path):
-    other = dataclasses.replace(CONFIG, learning_rate=0.5)
+    other = dataclasses.replace(CONFIG, learning_rate=0.5, precision="mixed_bfloat16")
     codes, printed = ends(launch(records, tmp_path / "run", (CONFIG, other)))
     assert codes == [2, 2]
     for text in printed:
         assert text.splitlines()[-1].startswith(
-            "error: expected the same on all 2 machines, found different: learning_rate; start all"
+            "error: expected the same on all 2 machines, found different: learning_rate, precision; start all"
         )
     assert not (tmp_path / "run" / "config.json").exists(), "the folder is free for another try"
 

@@ -4,6 +4,7 @@ python two_replicas.py RECORDS FOLDER writes FOLDER/result.json.
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from model.config import AugmentConfig, ModelConfig
 from records.config import InputConfig
 from records.info import read_info
 from tests.training.events import step_losses
+from tests.training.runs import interrupt_at
 from tests.training.scans import write_scans
 from training.config import TrainConfig
 from training.devices import choose_strategy
@@ -48,6 +50,17 @@ def gate_by_brightness(average: float, strategy: tf.distribute.Strategy) -> Gate
         return Gate(tf.keras.Model(images, tf.keras.layers.Rescaling(0.1, -0.1 * average)(mean)), threshold=0.5)
 
 
+def train_on_two_then_on_one(records: str, run: RunFolder, strategies: dict) -> dict:
+    """Returns what was told, and the losses of all steps, of which two replicas took the first five."""
+    told = []
+    config = dataclasses.replace(RUNS["plain"], checkpoint_minutes=0)
+    how = (records, read_info(records), run, config)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(*how, strategies[2], interrupt_at(2), told.append)
+    train(*how, strategies[1], silent_progress, told.append)
+    return {"told": told, "losses": step_losses(run.tensorboard)}
+
+
 def main(records: str, folder: Path) -> None:
     strategies = {2: choose_strategy(2)[0], 1: tf.distribute.get_strategy()}
     assert [strategies[count].num_replicas_in_sync for count in (1, 2)] == [1, 2]
@@ -62,6 +75,7 @@ def main(records: str, folder: Path) -> None:
             state = train(source, read_info(source), run, config, strategies[count], silent_progress, lambda line: None)
             result["losses"][f"{name}-{count}"] = list(step_losses(run.tensorboard).values())
             result["history"][f"{name}-{count}"] = state.history
+    result["moved"] = train_on_two_then_on_one(records, RunFolder(folder / "moved"), strategies)
     for count, strategy in strategies.items():
         with strategy.scope():
             trained = load_run(RunFolder(folder / "plain-1"))
