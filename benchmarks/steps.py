@@ -51,10 +51,10 @@ def measure_steps(
       MemoryError: of a device or of the host.
     """
     from tensorflow import keras
-    from training.fit import check_fits
 
     from model.precision import choose_precision
     from records.info import read_info
+    from training.compatibility import check_fits
     from training.devices import choose_strategy
     from training.run_folder import RunFolder
     from training.run_input import distribute, open_input

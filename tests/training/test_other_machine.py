@@ -16,7 +16,7 @@ from tests.conftest import silent_progress
 from tests.training.keyed_records import CONFIG
 from tests.training.runs import refuse, start
 from training.checkpoints import Checkpoints
-from training.fit import check_fits
+from training.compatibility import check_fits
 from training.run_folder import RunFolder, read_config, write_config
 from training.trainer import build_trainer
 from training.workers import Workers
