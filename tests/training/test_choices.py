@@ -75,7 +75,7 @@ def is_exact(name):
     disable_op_determinism()
 
 
-_QUICK = {"ema", "frozen encoder, accumulation"}  # of all others each takes ten seconds
+_QUICK = {"frozen encoder, accumulation"}  # of all others each takes ten seconds
 
 
 @pytest.mark.parametrize(
