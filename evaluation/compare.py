@@ -26,9 +26,7 @@ def main() -> None:
     """Parses the command line, reads the evaluations, compares them, shows what was found."""
     arguments, config = cli.parse(
         CompareConfig,
-        {
-            "runs": "RUN folders that test.py has judged, or folders such as RUN/eval/test-gate; the first is the measure."
-        },
+        {"runs": "RUN folders that test.py has judged, or their eval/SPLIT folders; the first is the measure."},
         "python -m evaluation.compare",
         "Compares judged runs image by image: better, worse, or can't tell? With --folds: the mean over folds.",
         several="runs",
@@ -36,6 +34,8 @@ def main() -> None:
     runs = arguments["runs"]
     if len(runs) < 2:
         raise ValueError(f"runs: expected at least 2, found {len(runs)}; name those to be compared")
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise ValueError(f"runs: expected each once, found {' '.join(runs)}; leave out what is there twice")
     (_average if config.folds else _compare)(runs, config)
 
 
@@ -46,6 +46,7 @@ def _compare(runs: list[str], config: CompareConfig) -> None:
     from evaluation.comparison.tables import (
         comparison_frame,
         comparison_table,
+        count_lines,
         image_frame,
         metrics_frame,
         metrics_table,
@@ -60,12 +61,16 @@ def _compare(runs: list[str], config: CompareConfig) -> None:
     comparisons = [compare(first, other, score, config.seed) for other in others]
     metrics = metrics_frame([first, *others])
     cli.console.print(comparison_table(comparisons, first, f"{score}, split {split}"))
+    for line in count_lines(comparisons, first.name):
+        cli.console.print(line)
     cli.console.print(metrics_table(metrics))
-    if folder := _folder(config):
+    if config.out:
+        folder = _make_folder(config.out)
         comparison_frame(comparisons).to_csv(folder / "comparison.csv", index=False)
         image_frame([first, *others], score).to_csv(folder / "images.csv")
         metrics.to_csv(folder / "metrics.csv")
         save(draw_comparison(comparisons, first, score), folder / "comparison.png")
+        cli.console.print(f"tables {folder}/*.csv, plot {folder / 'comparison.png'}")
 
 
 def _average(runs: list[str], config: CompareConfig) -> None:
@@ -82,19 +87,17 @@ def _average(runs: list[str], config: CompareConfig) -> None:
     title = f"{score}, split {config.split}" if config.split else f"{score}, each run on its own fold"
     cli.console.print(folds_table(folds, title, same_images))
     cli.console.print(fold_metrics_table(metrics))
-    if folder := _folder(config):
+    if config.out:
+        folder = _make_folder(config.out)
         folds_frame(folds).to_csv(folder / "folds.csv", index=False)
         metrics.to_csv(folder / "metrics.csv")
         save(draw_folds(folds, score), folder / "folds.png")
+        cli.console.print(f"tables {folder}/*.csv, plot {folder / 'folds.png'}")
 
 
-def _folder(config: CompareConfig) -> Path | None:
-    """Makes the folder of the tables and the plot, and says so; None where none is wanted."""
-    if config.out is None:
-        return None
-    folder = Path(config.out)
+def _make_folder(path: str) -> Path:
+    folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    cli.console.print(f"tables and plot  {folder}")
     return folder
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from evaluation.comparison.judged import Judged
 from evaluation.statistics import bootstrap
@@ -110,5 +110,5 @@ def summarize_folds(values: list[float | None]) -> Summary | None:
     if len(known) < 2:
         return None
     mean, spread = float(known.mean()), float(known.std(ddof=1))
-    reach = float(stats.t.ppf(0.975, len(known) - 1)) * spread / len(known) ** 0.5
+    reach = float(special.stdtrit(len(known) - 1, 0.975)) * spread / len(known) ** 0.5
     return Summary(mean, spread, [mean - reach, mean + reach], len(known))

@@ -17,9 +17,9 @@ ACCURACY = "accuracy"
 _LOWER_IS_BETTER = ("hausdorff95", "surface_distance")
 _NO_SCORES = ("tp", "fp", "fn", "objects_true", "objects_found", "probability", "truth", "y", "x", "height", "width")
 _POOLED = {
-    "dice": ("dice_pooled", "{}, all pixels pooled"),
-    "iou": ("iou_pooled", "{}, all pixels pooled"),
-    ACCURACY: ("dice_pooled", "f1, all answers"),  # the Dice of answers is their F1
+    "dice": ("dice_pooled", "{} pooled"),
+    "iou": ("iou_pooled", "{} pooled"),
+    ACCURACY: ("dice_pooled", "f1"),  # the Dice of answers is their F1
 }
 """By score of an image: the ratio of all together, and what it is called."""
 
@@ -70,7 +70,7 @@ class Judged:
           measured: bool [images], those that count in the mean.
         """
         values = np.where(measured, self.values(score), 0.0)
-        totals = {f"{score}, mean of images": Ratio(values[:, None], measured[:, None].astype(float))}
+        totals = {f"{score} per image": Ratio(values[:, None], measured[:, None].astype(float))}
         base, _, class_name = score.partition("/")
         if base in _POOLED:
             cells = [

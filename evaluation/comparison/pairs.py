@@ -34,7 +34,7 @@ class Pair:
     """How a score of all images differs from that of the first run.
 
     Attributes:
-      score: "dice, mean of images", say.
+      score: "dice per image", say.
       first, value: of the two runs; None where they are 0/0.
       difference: value - first.
       interval: its 95 % bootstrap interval over groups; None where there is only one.

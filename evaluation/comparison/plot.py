@@ -29,9 +29,7 @@ def draw_comparison(comparisons: list[Comparison], first: Judged, score: str) ->
             _draw_interval(left, row + offset, pair.difference, pair.interval, _COLOURS[pair.verdict], offset < 0)
         _draw_images(right, row, each)
     better = "left" if comparisons[0].lower_is_better else "right"
-    kinds = " · ".join(
-        f"{mark} {pair.score.partition(', ')[2]}" for mark, pair in zip("●○", comparisons[0].pairs, strict=False)
-    )
+    kinds = " · ".join(f"{mark} {pair.score}" for mark, pair in zip("●○", comparisons[0].pairs, strict=False))
     label_axis(left, f"Difference of {score} from {name}, 95 % interval", f"{kinds} · better: to the {better}")
     label_axis(right, "Of each image", f"{score} less that of {name}")
     left.set_yticks(range(len(names)), names)
@@ -107,6 +105,7 @@ def _draw_images(axis: Axes, row: int, comparison: Comparison) -> None:
         va="center",
         fontsize=8,
         color=MUTED,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},  # over the line at 0
     )
 
 
@@ -114,9 +113,11 @@ def _swarm(values: np.ndarray) -> np.ndarray:
     """Returns how far from its row each of sorted values is drawn, so that equal ones lie beside each other."""
     span = np.ptp(values) or 1.0
     bins = np.floor((values - values[0]) / span * _BINS).astype(int)
-    counts = np.bincount(bins)
-    rank = np.arange(len(values)) - np.searchsorted(bins, bins)
-    return (rank - (counts[bins] - 1) / 2) * min(0.05, 0.7 / counts.max())
+    rank, counts = np.arange(len(values)) - np.searchsorted(bins, bins), np.bincount(bins)
+    # Empty images on which both are right are often the most: they must not flatten the others.
+    telling = np.bincount(bins[values != 0], minlength=len(counts)).max()
+    steps = np.minimum(min(0.06, 0.6 / max(1, telling)), 0.6 / np.maximum(1, counts))
+    return (rank - (counts[bins] - 1) / 2) * steps[bins]
 
 
 def _hold_zero(axis: Axes) -> None:

@@ -1,12 +1,10 @@
 """Comparisons in the terminal and as CSV."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from evaluation.comparison.folds import Fold, Summary, summarize_folds
+from evaluation.comparison.folds import Fold, summarize_folds
 from evaluation.comparison.judged import Judged, short_names
 from evaluation.comparison.pairs import FEWEST_GROUPS, Comparison
 
@@ -50,37 +48,43 @@ def metrics_frame(runs: list[Judged]) -> pd.DataFrame:
     """Returns the numbers of metrics.json that all runs have: a row for each, a column for each run."""
     names = [name for name in runs[0].metrics if all(_is_number(run.metrics.get(name)) for run in runs)]
     columns = {run.name: [run.metrics[name] for name in names] for run in runs}
-    return pd.DataFrame(columns, index=pd.Index(names, name="metric"))
+    return pd.DataFrame(columns, index=pd.Index(names, name="metric"), dtype=object)  # counts stay whole
 
 
 def comparison_table(comparisons: list[Comparison], first: Judged, title: str) -> Table:
     """Returns a table of all runs against the first."""
     name, *names = short_names([first.name, *(each.run for each in comparisons)])
     groups = min(each.groups for each in comparisons)
-    caption = f"95 % bootstrap intervals of the difference over {_plural(groups, 'group')}; can't tell: it holds 0"
+    caption = f"differences from {name}, with 95 % bootstrap intervals over {_plural(groups, 'group')}\n"
+    caption += "less is better; " * comparisons[0].lower_is_better + "can't tell: the interval holds 0"
     if groups < FEWEST_GROUPS:
         caption += f", or there are fewer than {FEWEST_GROUPS} groups"
-    table = _table(f"{title}: {_plural(len(first.images), 'image')}, against {name}", caption)
-    for heading in ("run", "score"):
-        table.add_column(heading)
-    for heading in ("first", "value", "difference", "95 % interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    table.add_column("better / worse / equal on", justify="right")
-    for run, each in zip(names, comparisons, strict=True):
-        for pair in each.pairs:
-            is_mean = pair is each.pairs[0]
-            table.add_row(
-                run if is_mean else "",
-                pair.score + " (less is better)" * each.lower_is_better,
-                _number(pair.first),
-                _number(pair.value),
-                _number(pair.difference, "+"),
-                _interval(pair.interval, "+"),
-                pair.verdict,
-                f"{each.better} / {each.worse} / {each.equal}" if is_mean else "",
-            )
+    table = _table(f"{title}: {_plural(len(first.images), 'image')}", caption)
+    table.add_column("run", overflow="fold")
+    for heading in ("value", "difference", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for kind, measure in enumerate(comparisons[0].pairs):
+        table.add_section()
+        table.add_row(measure.score)
+        table.add_row(f"  {name}", _number(measure.first))
+        for run, each in zip(names, comparisons, strict=True):
+            pair = each.pairs[kind]
+            difference = _number(pair.difference, "+"), _interval(pair.interval, "+")
+            table.add_row(f"  {run}", _number(pair.value), *difference, pair.verdict)
     return table
+
+
+def count_lines(comparisons: list[Comparison], first: str) -> list[str]:
+    """Returns for each run a line that says on how many images it is better than the first."""
+    name, *names = short_names([first, *(each.run for each in comparisons)])
+    lines = []
+    for run, each in zip(names, comparisons, strict=True):
+        images = each.better + each.worse + each.equal
+        line = f"{run}  better than {name} on {each.better:,} of {_plural(images, 'image')}, worse on {each.worse:,}, "
+        missing = f"; not measured in both on {len(each.differences) - images:,}"
+        lines.append(f"{line}equal on {each.equal:,}" + missing * (images < len(each.differences)))
+    return lines
 
 
 def metrics_table(metrics: pd.DataFrame) -> Table:
@@ -91,7 +95,7 @@ def metrics_table(metrics: pd.DataFrame) -> Table:
         table.add_column(name, justify="right")
     for name, values in metrics.iterrows():
         if "/" not in name and "@" not in name:
-            table.add_row(name, *(f"{value:.0f}" if name.startswith("num_") else _number(value) for value in values))
+            table.add_row(name, *(_number(value) for value in values))
     return table
 
 
@@ -111,26 +115,25 @@ def folds_frame(folds: list[Fold]) -> pd.DataFrame:
 def folds_table(folds: list[Fold], title: str, same_images: bool) -> Table:
     """Returns a table of folds, and their mean; same_images: all were judged on the same, not each on its own."""
     caption = (
-        f"folds: 95 % bootstrap intervals over groups. Their mean: mean ± t · spread / √{len(folds)}, t of Student's "
-        f"distribution with {len(folds) - 1} degrees of freedom. The folds' models share most training images, so the "
-        f"mean is less sure than that; {_plural(len(folds), 'fold')} tell{'s' * (len(folds) == 1)} little."
+        "folds: 95 % bootstrap intervals over groups\n"
+        f"mean: ± t · spread / √{len(folds)}, t of Student's distribution with {len(folds) - 1} degrees of freedom\n"
+        f"The folds' models share training images, so the mean is less sure than that; {len(folds)} folds tell little."
     )
     if same_images:
-        caption += " All were judged on the same images: how another choice of these would score, the mean's interval "
-        caption += "does not say."
+        caption += "\nAll were judged on the same images: how other images would score, the mean's interval leaves out."
     table = _table(title, caption)
-    table.add_column("run")
-    table.add_column("images", justify="right")
-    for name in folds[0].scores:
-        table.add_column(name, justify="right")
-        table.add_column("95 % interval", justify="right")
-    for run, fold in zip(short_names([fold.run for fold in folds]), folds, strict=True):
-        cells = [(_number(fold.scores[name]), _interval(fold.intervals[name])) for name in fold.scores]
-        table.add_row(run, str(fold.images), *(text for pair in cells for text in pair))
-    table.add_section()
-    summaries = [summarize_folds([fold.scores[name] for fold in folds]) for name in folds[0].scores]
-    table.add_row(MEAN, "", *_pairs(summaries, lambda each: (_number(each.mean), _interval(each.interval))))
-    table.add_row("spread", "", *_pairs(summaries, lambda each: (_number(each.spread), "")))
+    table.add_column("run", overflow="fold")
+    for heading in ("images", "value", "95 % interval", "spread"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    names = short_names([fold.run for fold in folds])
+    for kind in folds[0].scores:
+        table.add_section()
+        table.add_row(kind)
+        for name, fold in zip(names, folds, strict=True):
+            value, interval = fold.scores[kind], fold.intervals[kind]
+            table.add_row(f"  {name}", str(fold.images), _number(value), _interval(interval))
+        if each := summarize_folds([fold.scores[kind] for fold in folds]):
+            table.add_row(f"  {MEAN}", "", _number(each.mean), _interval(each.interval), _number(each.spread))
     return table
 
 
@@ -138,8 +141,8 @@ def fold_metrics_table(metrics: pd.DataFrame) -> Table:
     """Returns a table of the mean over folds of each metric that all have, with its interval and spread."""
     table = _table("metrics.json of the folds", None)
     table.add_column("metric")
-    for heading in (MEAN, "95 % interval", "spread", "lowest", "highest"):
-        table.add_column(heading, justify="right")
+    for heading in ("mean", "95 % interval", "spread", "lowest", "highest"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, values in metrics.iterrows():
         if "/" not in name and "@" not in name and not name.startswith(("num_", "threshold")):
             each = summarize_folds(values.tolist())
@@ -152,20 +155,18 @@ def _table(title: str, caption: str | None) -> Table:
     return Table(title=title, caption=caption, title_justify="left", caption_justify="left")
 
 
-def _pairs(summaries: Sequence[Summary | None], cells) -> list[str]:
-    return [text for each in summaries for text in (cells(each) if each else ("", ""))]
-
-
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
 
 
 def _interval(bounds: list[float] | None, sign: str = "") -> str:
-    return f"{bounds[0]:{sign}.4f} – {bounds[1]:{sign}.4f}" if bounds else ""
+    return f"{bounds[0]:{sign}.4f} to {bounds[1]:{sign}.4f}" if bounds else ""
 
 
 def _number(value: float | None, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.4f}"
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:{sign}.4f}"
 
 
 def _plural(count: int, word: str) -> str:
