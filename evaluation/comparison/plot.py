@@ -25,8 +25,9 @@ def draw_comparison(comparisons: list[Comparison], first: Judged, score: str) ->
     )
     left, right = axes[0]
     for row, each in enumerate(comparisons):
-        for pair, offset in zip(each.pairs, (-0.13, 0.13), strict=False):
-            _draw_interval(left, row + offset, pair.difference, pair.interval, _COLOURS[pair.verdict], offset < 0)
+        for kind, pair in enumerate(each.pairs):
+            place = row + 0.26 * (kind - (len(each.pairs) - 1) / 2)
+            _draw_interval(left, place, pair.difference, pair.interval, _COLOURS[pair.verdict], kind == 0)
         _draw_images(right, row, each)
     better = "left" if comparisons[0].lower_is_better else "right"
     kinds = " · ".join(f"{mark} {pair.score}" for mark, pair in zip("●○", comparisons[0].pairs, strict=False))
