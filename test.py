@@ -23,11 +23,11 @@ def main() -> None:
     read_config(run)
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
-    from evaluation.classification import evaluate_classifier
     from evaluation.evaluator import evaluate
-    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
+    from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, SUBMISSION_FILE
     from evaluation.gating import open_gate
-    from evaluation.table import classification_table, gate_line, score_table
+    from evaluation.submission import check_submission
+    from evaluation.table import gate_line, score_table
     from inference.predictor import check_fits, load_run
     from training.devices import choose_strategy
 
@@ -37,6 +37,7 @@ def main() -> None:
         classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
     tell(f"precision {trained.precision}")
     check_fits(trained, info, paths["run"], paths["records"])
+    check_submission(trained, config)
     # Beside the scores without the gate, so that they can be compared.
     folder = run.evaluation(f"{config.split}-gate" if config.gate else config.split)
     what = (paths["records"], info)
@@ -45,15 +46,7 @@ def main() -> None:
     if trained.task == "classify":
         if classifier:
             raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
-        metrics = evaluate_classifier(trained, *what, folder, *how)
-        if info.labeled:
-            tell(classification_table(metrics, title))
-            tell(f"scores    {folder / METRICS_FILE}")
-            if any((folder / PICTURES_FOLDER).iterdir()):
-                tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
-        else:
-            tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
-        tell(f"answers   {folder / PER_IMAGE_FILE}")
+        _judge_classifier(trained, what, folder, how, title)
         return
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
     gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
@@ -67,7 +60,28 @@ def main() -> None:
     else:
         tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
         tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
+    if config.submission:
+        tell(f"to submit {folder / SUBMISSION_FILE}")
     tell(f"pictures  {folder / PICTURES_FOLDER}")
+
+
+def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
+    """Judges whether there is any object, and tells."""
+    from evaluation.classification import evaluate_classifier
+    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER
+    from evaluation.table import classification_table
+
+    _, info = what
+    tell = cli.console.print
+    metrics = evaluate_classifier(trained, *what, folder, *how)
+    if info.labeled:
+        tell(classification_table(metrics, title))
+        tell(f"scores    {folder / METRICS_FILE}")
+        if any((folder / PICTURES_FOLDER).iterdir()):
+            tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
+    else:
+        tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
+    tell(f"answers   {folder / PER_IMAGE_FILE}")
 
 
 if __name__ == "__main__":
