@@ -82,7 +82,7 @@ def encode_objects(instances: np.ndarray) -> list[str]:
     """
     # One pass over the map, however many objects it holds.
     columns = instances.ravel(order="F")
-    starts = np.flatnonzero(np.concatenate([[columns.size > 0], columns[1:] != columns[:-1]]))
+    starts = np.flatnonzero(np.concatenate([[True], columns[1:] != columns[:-1]]))
     lengths = np.diff(starts, append=columns.size)
     numbers = columns[starts]
     order = np.argsort(numbers, kind="stable")
