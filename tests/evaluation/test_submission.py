@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.ndimage
 import tensorflow as tf
@@ -227,7 +228,7 @@ def test_names_of_files_cannot_break_the_table(tmp_path):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory) -> Path:
-    """Unlabelled records of four images, one more of which is damaged from the start and one when it is read."""
+    """Unlabelled records of six images of which scan2 is damaged; read only."""
     folder = tmp_path_factory.mktemp("damaged")
     write_images(folder / "raw", {f"scan{number}.png": blobs(16, 16, number) for number in range(6)})
     path = folder / "raw" / "images" / "scan2.png"
@@ -244,6 +245,25 @@ def test_damaged_images_have_an_empty_row_at_the_end(damaged, tmp_path):
     assert list(found) == [*order, "scan2.png"]
     assert found["scan2.png"] == [""]
     assert all(found[name] != [""] for name in order)
+
+
+def test_an_image_found_damaged_on_writing_has_an_empty_row_in_its_place(damaged, tmp_path):
+    records = tmp_path / "records"
+    shutil.copytree(damaged, records)
+    plan = pd.read_parquet(records / "plan.parquet")
+    late = plan.iloc[[1]].assign(key="late", image="images/late.png")
+    pd.concat([plan.iloc[:1], late, plan.iloc[1:]]).to_parquet(records / "plan.parquet")
+    rows = submit(bright_pixels(read_info(str(records))), records, tmp_path / "eval", submission="airbus")
+    assert list(codes_by_image(rows))[1] == "late.png"
+    assert codes_by_image(rows)["late.png"] == [""]
+
+
+def test_records_without_a_plan_are_refused(damaged, tmp_path):
+    shutil.copytree(damaged, tmp_path / "records")
+    (tmp_path / "records" / "plan.parquet").unlink()
+    trained = bright_pixels(read_info(str(damaged)))
+    with pytest.raises(ValueError, match=r"plan.parquet: cannot be read .* --overwrite makes the records anew"):
+        submit(trained, tmp_path / "records", tmp_path / "eval", submission="airbus")
 
 
 def test_a_sample_decides_rows_and_their_order(damaged, tmp_path):
