@@ -24,6 +24,7 @@ def main() -> None:
         read_config(RunFolder(Path(member)))
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
+    from evaluation.submission import check_submission
     from inference.predictor import check_fits, combine, load_run
     from training.devices import choose_strategy
 
@@ -34,6 +35,7 @@ def main() -> None:
     cli.console.print(f"precision {trained.precision}")
     for member, name in zip((trained, *trained.others), members, strict=True):
         check_fits(member, info, name, paths["records"])
+    check_submission(trained, config)
     run, title = RunFolder(Path(paths["run"])), f"{paths['run']} on {paths['records']}, split {config.split}"
     what, how = (paths["records"], info), (config, strategy, cli.progress)
     if trained.task == "classify":
@@ -66,7 +68,7 @@ def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
 def _judge_segmenter(trained, classifier, what, run, how, title: str) -> None:
     """Judges masks, gated where there is a classifier, and tells."""
     from evaluation.evaluator import evaluate
-    from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
+    from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, SUBMISSION_FILE
     from evaluation.gating import open_gate
     from evaluation.table import gate_line, score_table
 
@@ -84,6 +86,8 @@ def _judge_segmenter(trained, classifier, what, run, how, title: str) -> None:
     else:
         tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
         tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
+    if how[0].submission:
+        tell(f"to submit {folder / SUBMISSION_FILE}")
     tell(f"pictures  {folder / PICTURES_FOLDER}")
 
 

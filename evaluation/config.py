@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """From a label and a total to a context that yields a function to be told how much is done."""
@@ -28,6 +29,11 @@ class EvalConfig:
     """Further runs, whose probabilities are averaged with those of RUN, e.g. '[runs/second, runs/third]'."""
     pictures: int = 4
     """Pictures each of the best, the median and the worst; of a classifier: of false alarms and misses."""
+    submission: Literal["airbus", "nuclei", "clouds"] | None = None
+    """Write submission.csv too, in the form of this competition, at the raw images' size (clouds: 350x525)."""
+    sample: str | None = None
+    """CSV file, a sample submission: the rows of submission.csv are its rows, in its order. Null: all images of the
+    split, in the records' order."""
     seed: int = 0
     """Of the bootstrap."""
     virtual_replicas: int | None = None
@@ -46,5 +52,7 @@ class EvalConfig:
             raise ValueError(f"threshold: expected a probability between 0 and 1, found {self.threshold}")
         if self.pictures < 0:
             raise ValueError(f"pictures: expected at least 0, found {self.pictures}")
+        if self.sample is not None and self.submission is None:
+            raise ValueError("sample: expected --submission with it: it orders the rows of that file")
         if self.virtual_replicas is not None and self.virtual_replicas < 1:
             raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")

@@ -12,6 +12,7 @@ from evaluation.examples import check_complete, read_examples, split_batches
 from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, clear_folder, write_metrics
 from evaluation.pictures import draw_comparison, file_name
 from evaluation.statistics import Counts, count_masks, image_scores, summarize
+from evaluation.submission import write_submission
 from imaging.codec import decode_mask, encode_png
 from inference.gate import Gate
 from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
@@ -30,7 +31,8 @@ def evaluate(
     progress: Progress,
     gate: Gate | None = None,
 ) -> dict[str, float | list[float] | None]:
-    """Writes metrics.json, per_image.csv and result-image/ into `folder`; returns the metrics.
+    """Writes metrics.json, per_image.csv, result-image/ and what `write_submission` does into `folder`; returns the
+    metrics.
 
     Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. A model
     trained on crops predicts tiles of their size; images are judged whole all the same. Images, or tiles, that the gate
@@ -44,7 +46,11 @@ def evaluate(
     counts: list[Counts] = []
     cleared: list[np.ndarray] = []
     classes = trained.scored_classes
-    with progress("evaluate", total) as report, explain_damage(records, info, files):
+    with (
+        write_submission(folder, trained, records, info, config) as submit,
+        progress("evaluate", total) as report,
+        explain_damage(records, info, files),
+    ):
         found = _note_cleared(predict_batches(trained, batches, strategy, config.threshold, gate), cleared)
         for batch in found if trained.crop is None else join_tiles(found):
             keys += [key.decode() for key in batch["source_id"]]
@@ -54,8 +60,9 @@ def evaluate(
                 counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
+            submit(batch)
             report(len(keys))
-    check_complete(records, info, config.split, len(keys))
+        check_complete(records, info, config.split, len(keys))
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
     if gate is not None:
         judged = np.concatenate(cleared)

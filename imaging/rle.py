@@ -74,6 +74,24 @@ def encode_rle(mask: np.ndarray) -> str:
     return " ".join(map(str, np.stack([starts + 1, ends - starts], axis=1).ravel().tolist()))
 
 
+def encode_objects(instances: np.ndarray) -> list[str]:
+    """Returns the run-length code of every object of an instance map, in the order of their numbers.
+
+    Args:
+      instances: integers [height, width], 0 = none; numbers may be missing.
+    """
+    # One pass over the map, however many objects it holds.
+    columns = instances.ravel(order="F")
+    starts = np.flatnonzero(np.concatenate([[True], columns[1:] != columns[:-1]]))
+    lengths = np.diff(starts, append=columns.size)
+    numbers = columns[starts]
+    order = np.argsort(numbers, kind="stable")
+    runs = np.stack([starts + 1, lengths], axis=1)[order]
+    found, begins = np.unique(numbers[order], return_index=True)
+    parts = np.split(runs, begins[1:])
+    return [" ".join(map(str, part.ravel().tolist())) for number, part in zip(found, parts, strict=True) if number]
+
+
 def count_rle_pixels(text: str, height: int, width: int) -> int:
     """Returns the number of foreground pixels; those that several runs cover count once.
 

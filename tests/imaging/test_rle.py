@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging.rle import count_rle_pixels, decode_rle, encode_rle, parse_rle
+from imaging.rle import count_rle_pixels, decode_rle, encode_objects, encode_rle, parse_rle
 
 # 3 rows, 4 columns; numbered 1 2 3 | 4 5 6 | 7 8 9 | 10 11 12.
 EXAMPLE = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 1]], np.uint8)
@@ -144,3 +144,17 @@ def test_real_ship_annotations_survive_and_keep_their_counts():
         lengths = [int(word) for word in code.split()[1::2]]
         assert mask.sum() == count_rle_pixels(code, 768, 768) == sum(lengths)
         assert encode_rle(mask) == code
+
+
+def test_objects_of_a_map_are_coded_in_the_order_of_their_numbers():
+    instances = np.array([[2, 0, 7], [2, 7, 7], [0, 7, 2]], np.int32)
+    assert encode_objects(instances) == ["1 2 9 1", "5 4"]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.data())
+@settings(max_examples=60)
+def test_the_code_of_each_object_is_that_of_its_mask(height, width, data):
+    numbers = data.draw(st.lists(st.integers(0, 4), min_size=height * width, max_size=height * width))
+    instances = np.array(numbers, np.uint16).reshape(height, width)
+    present = [number for number in range(1, 5) if number in numbers]
+    assert encode_objects(instances) == [encode_rle(instances == number) for number in present]

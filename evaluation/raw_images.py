@@ -1,0 +1,102 @@
+"""The raw images that the records of a split were made from, and where in them each record lies."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from imaging.tiling import Window, count_tiles
+from records.files import join, open_file
+from records.info import RecordsInfo
+
+_PLAN_FILE = "plan.parquet"
+_CROP = ["crop_y", "crop_x", "crop_height", "crop_width"]
+
+
+class Place(NamedTuple):
+    """Where a record lies: the raw image's name, the window in it, and the raw image's height and width in pixels."""
+
+    image: str
+    window: Window
+    height: int
+    width: int
+
+
+class RawImages(NamedTuple):
+    """Raw images of a split.
+
+    names: of all of them, in the order of the records; of unlabelled records those that were found to be damaged at
+    first sight follow at the end. places: of the records, by key.
+    """
+
+    names: list[str]
+    places: dict[str, Place]
+
+
+def read_raw_images(records: str, info: RecordsInfo, split: str, extension: bool) -> RawImages:
+    """Returns the raw images of a split, from the plan beside the records.
+
+    Args:
+      records: their folder.
+      info: of the records.
+      split: its name.
+      extension: whether images are called by their file names, else by their keys, without directories both.
+
+    Raises:
+      ValueError: the plan cannot be read, two images have one name, or records do not cover their images.
+    """
+    plan = _read_plan(records)
+    is_in = (plan["status"] == "in") & (plan["split"] == split)
+    # Without masks all is in one split, what is bad would be too.
+    is_bad = (plan["status"] == "rejected") & plan["image"].notna() & (not info.labeled)
+    rows = pd.concat([plan[is_in], plan[is_bad]], ignore_index=True)
+    is_tile = rows["crop_y"].notna()
+    rows["source"] = rows["key"].mask(is_tile, rows["key"].str.replace(r"/y\d+x\d+$", "", regex=True))
+    rows["name"] = rows["image" if extension else "source"].str.rpartition("/")[2]
+    images = rows.drop_duplicates("source")
+    twice = images[images["name"].duplicated()]
+    if len(twice):
+        name = twice["name"].iloc[0]
+        of_one = " and ".join(map(repr, images.loc[images["name"] == name, "source"]))
+        raise ValueError(
+            f"submission: expected images of different names, found {name!r} for {of_one}; rename one, or choose a "
+            "split that has one of them"
+        )
+    if is_tile.any():
+        _check_covered(rows[is_tile], info)
+    for axis, side in (("y", 0), ("x", 0), ("height", rows["height"]), ("width", rows["width"])):
+        rows[f"crop_{axis}"] = rows[f"crop_{axis}"].fillna(side)
+    found = rows[: is_in.sum()]
+    windows = found[_CROP].itertuples(index=False, name=None)
+    columns = (found[name] for name in ("key", "name", "height", "width"))
+    places = {
+        key: Place(name, Window(*map(int, window)), int(height), int(width))
+        for window, key, name, height, width in zip(windows, *columns, strict=True)
+    }
+    return RawImages(images["name"].tolist(), places)
+
+
+def _read_plan(records: str) -> pd.DataFrame:
+    path = join(records, _PLAN_FILE)
+    try:
+        with open_file(path) as file:
+            return pd.read_parquet(file, columns=["key", "status", "split", "image", *_CROP, "height", "width"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}), and a submission needs it; `python -m preprocess` with --overwrite "
+            "makes the records anew"
+        ) from error
+
+
+def _check_covered(tiles: pd.DataFrame, info: RecordsInfo) -> None:
+    """Raises ValueError where tiles were left out, so that an image cannot be put together."""
+    groups = tiles.groupby("source", sort=False)
+    images = groups[["height", "width"]].first()
+    expected = count_tiles(
+        images["height"].to_numpy(), images["width"].to_numpy(), info.config["size"], info.config["tile_overlap"]
+    )
+    lacking = groups.size() != expected
+    if lacking.any():
+        raise ValueError(
+            f"submission: expected all tiles of every image, found {lacking.sum()} images that lack some, such as "
+            f"{lacking.idxmax()!r}; preprocess without --drop_empty and --max_empty"
+        )
