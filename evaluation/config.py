@@ -24,6 +24,13 @@ class EvalConfig:
     which probability on is chosen on validation."""
     pictures: int = 4
     """Pictures each of the best, the median and the worst; of a classifier: of false alarms and misses."""
+    objects: bool = True
+    """Judge objects: precision, recall, F1, F2 and mean average precision."""
+    distances: bool = True
+    """Measure distances between boundaries."""
+    workers: int | None = None
+    """Processes that judge objects and boundaries beside the model. Null: one less than there are CPUs, at most 8, and
+    none for few images; 0: none, the model waits."""
     seed: int = 0
     """Of the bootstrap."""
     virtual_replicas: int | None = None
@@ -36,5 +43,7 @@ class EvalConfig:
             raise ValueError(f"threshold: expected a probability between 0 and 1, found {self.threshold}")
         if self.pictures < 0:
             raise ValueError(f"pictures: expected at least 0, found {self.pictures}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers: expected at least 0, or null, found {self.workers}")
         if self.virtual_replicas is not None and self.virtual_replicas < 1:
             raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")
