@@ -18,10 +18,9 @@ from evaluation.objects import (
 )
 
 
-def strip(*lengths: int) -> np.ndarray:
-    """A label map of one row: so many pixels of 0, of 1, of 0, of 2 ..."""
-    values = [number // 2 + 1 if number % 2 else 0 for number in range(len(lengths))]
-    return np.repeat(values, lengths)[None]
+def row(pixels: str) -> np.ndarray:
+    """A label map of one row: a letter for each object, a dot where there is none."""
+    return np.array([[0 if pixel == "." else ord(pixel) for pixel in pixels]])
 
 
 def judge(true: np.ndarray, found: np.ndarray) -> tuple[list[float], list[float]]:
@@ -57,47 +56,42 @@ def test_thresholds_are_named_with_two_digits():
 
 def test_a_match_has_to_be_better_than_its_threshold():
     # IoU 11/20: a hit at 0.5, and none at exactly 0.55, which no float64 would tell apart for sure.
-    matched, _, _ = count_matches(strip(0, 20), strip(0, 11, 9))
+    matched, _, _ = count_matches(row("A" * 20), row("A" * 11 + "." * 9))
     assert matched.tolist() == [1] + [0] * 9
     for twentieths in range(10, 20):
-        matched, _, _ = count_matches(strip(0, 20), strip(0, twentieths, 20 - twentieths))
+        matched, _, _ = count_matches(row("A" * 20), row("A" * twentieths + "." * (20 - twentieths)))
         assert matched.sum() == twentieths - 10
 
 
 def test_a_half_is_no_match_and_a_perfect_object_matches_everywhere():
-    assert count_matches(strip(0, 10), strip(0, 5, 5))[0].tolist() == [0] * 10
-    assert count_matches(strip(0, 10), strip(0, 10))[0].tolist() == [1] * 10
+    assert count_matches(row("AA"), row("A."))[0].tolist() == [0] * 10
+    assert count_matches(row("AA"), row("AA"))[0].tolist() == [1] * 10
 
 
 def test_one_found_one_missed_one_invented():
-    # A: 10 true, 8 of them found: IoU 0.8, a hit below 0.8. B is missed, C is invented.
-    true, found = strip(2, 10, 3, 4, 6), strip(2, 8, 13, 2)
-    f2, precision = judge(true, found)
-    # tp 1, fn 1, fp 1: 5 / (5 + 4 + 1) and 1 / 3; wait for the hit to be lost: 0.
-    true[0, -1], found[0, 0] = 0, 9
-    assert judge(true, found) == ([0.5] * 6 + [0.0] * 4, [pytest.approx(1 / 3)] * 6 + [0.0] * 4)
-    assert f2 == [pytest.approx(5 / 9 if index < 0 else value) for index, value in enumerate(f2)]
-    assert len(precision) == 10
+    # IoU 0.8, a hit below 0.8: tp 1, fn 1, fp 1. From 0.8 on: tp 0, fn 2, fp 2.
+    f2, precision = judge(row("..AAAAAAAAAA...BBBB......"), row("..AAAAAAAA............CC."))
+    assert f2 == [0.5] * 6 + [0.0] * 4
+    assert precision == [pytest.approx(1 / 3)] * 6 + [0.0] * 4
 
 
 def test_a_split_object_is_one_hit_at_most():
     # 10 pixels found as 6 and 4: IoU 0.6 and 0.4. One hit at 0.5 and 0.55, and the smaller part is invented.
-    f2, precision = judge(strip(0, 10), np.repeat([1, 2], [6, 4])[None])
+    f2, precision = judge(row("AAAAAAAAAA"), row("AAAAAABBBB"))
     assert f2 == [pytest.approx(5 / 6)] * 2 + [0.0] * 8
     assert precision == [0.5] * 2 + [0.0] * 8
 
 
 def test_merged_objects_are_one_hit_at_most():
     # 7 and 3 pixels found as one of 10: IoU 0.7 and 0.3. One hit below 0.7, the other object is missed.
-    f2, precision = judge(np.repeat([1, 2], [7, 3])[None], strip(0, 10))
+    f2, precision = judge(row("AAAAAAABBB"), row("AAAAAAAAAA"))
     assert f2 == [pytest.approx(5 / 9)] * 4 + [0.0] * 6
     assert precision == [0.5] * 4 + [0.0] * 6
 
 
-@pytest.mark.parametrize(("true", "found", "score"), [(0, 0, 1.0), (0, 3, 0.0), (3, 0, 0.0)])
-def test_without_objects_an_image_scores_1_and_with_those_of_one_side_0(true, found, score):
-    assert judge(strip(5, true, 1), strip(5, found, 1)) == ([score] * 10, [score] * 10) or (true, found) != (0, 0)
-    assert judge(np.zeros([2, 2], int), np.zeros([2, 2], int)) == ([1.0] * 10, [1.0] * 10)
+@pytest.mark.parametrize(("true", "found", "score"), [("..", "..", 1.0), ("..", "A.", 0.0), ("A.", "..", 0.0)])
+def test_an_image_without_objects_scores_1_and_one_with_those_of_one_side_0(true, found, score):
+    assert judge(row(true), row(found)) == ([score] * 10, [score] * 10)
 
 
 def test_matches_equal_those_of_comparing_all_pairs():
