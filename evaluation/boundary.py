@@ -70,7 +70,8 @@ def class_distances(
       true_areas, found_areas: bool [classes, ...], without ignored pixels.
       spacing: see `boundary_distances`.
     """
-    values = [boundary_distances(*areas, spacing) or (np.nan, np.nan) for areas in zip(true_areas, found_areas)]
+    pairs = zip(true_areas, found_areas, strict=True)
+    values = [boundary_distances(true, found, spacing) or (np.nan, np.nan) for true, found in pairs]
     sides = [areas.reshape(len(areas), -1).any(1) for areas in (true_areas, found_areas)]
     return Distances(np.array(values), sides[0] != sides[1])
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from evaluation.boundary import Distances
 from evaluation.shapes import ImageMasks
@@ -47,8 +46,8 @@ class VolumeCollector:
             self.finish()
             if key in self._done:
                 raise ValueError(
-                    f"{key.filename}: expected the slices of a volume side by side, found slice {index} behind those of "
-                    "others; leave out distances with --distances false, or preprocess anew"
+                    f"{key.filename}: expected the slices of a volume side by side, found slice {index} behind those "
+                    "of others; leave out distances with --distances false, or preprocess anew"
                 )
             self._key = key
         self._cut |= index in self._slices

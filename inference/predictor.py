@@ -176,7 +176,8 @@ def predict_batches(
     Yields:
       "prediction" [batch, height, width], uint8 class indices or, where classes overlap, uint16 bit fields;
       "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled; "tile" int32
-      [batch, 4] where the batches are of tiles; the details that the batches have; with a gate also its "probability" and "cleared" [batch].
+      [batch, 4] where the batches are of tiles; the details that the batches have; with a gate also its "probability"
+      and "cleared" [batch].
     """
     predict_masks = _mask_predictor(trained, threshold, gate)
     return _predict(batches, strategy, lambda batch: predict_masks(batch["image"], batch["weight"] > 0))

@@ -182,8 +182,12 @@ def test_scores_are_those_worked_by_hand():
 def test_of_several_classes_a_score_is_their_mean():
     one, generator = hand_worked(), np.random.default_rng(3)
     order = generator.permutation(3)
-    two = ObjectCounts(*(np.concatenate([values, values[order] * (column < 1)], 1) if column < 4 else values
-                         for column, values in enumerate(one)))
+    two = ObjectCounts(
+        *(
+            np.concatenate([values, values[order] * (column < 1)], 1) if column < 4 else values
+            for column, values in enumerate(one)
+        )
+    )
     scores = summarize_objects(two, ["ship", "buoy"])
     for name, ratio in object_ratios(*one[:3]).items():
         assert scores[f"{name}/ship"] == pytest.approx(ratio.value())
