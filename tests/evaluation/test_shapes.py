@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from rich.console import Console
 from sklearn.metrics import f1_score, jaccard_score
 from tensorflow import keras
 
@@ -15,10 +16,12 @@ from evaluation.boundary import boundary_distances
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from evaluation.objects import THRESHOLDS, count_matches, label_objects
+from evaluation.shapes import ImageMasks, ShapeTask, judge_images
+from evaluation.table import score_table
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.predictor import TrainedModel
 from records.info import RecordsInfo, read_info
-from records.schema import IGNORE, Record, decode
+from records.schema import IGNORE, IGNORE_BIT, Record, decode
 from records.shards import read_shard
 from tests.conftest import silent_progress
 from tests.records.conftest import made_record, write_made_records
@@ -212,3 +215,35 @@ def test_millimetres_are_known_everywhere_or_nowhere(tmp_path):
     info = write_volumes(tmp_path, slices)
     with pytest.raises(ValueError, match="image/spacing_mm: expected it in all records or in none"):
         judge(tmp_path, info, tmp_path / "eval")
+
+
+def test_where_classes_overlap_objects_are_the_parts_of_each_class():
+    truth = np.zeros([8, 8], np.uint16)
+    truth[1:7, 1:7] |= 1  # one object of class 0, and on it two of class 1
+    truth[2, 2] |= 2
+    truth[5, 5] |= 2
+    truth[:, 7] = IGNORE_BIT
+    instances = encode_png(np.where(truth == 3, 2, truth == 1).astype(np.uint16))
+    task = ShapeTask([0, 1], overlapping=True, objects=True, distances=True)
+    (shapes,) = judge_images(task, [ImageMasks(truth, truth, instances, None)])
+    assert shapes.objects.true.tolist() == shapes.objects.found.tolist() == [1, 2]
+    assert shapes.objects.matched.tolist() == [[1] * 10, [2] * 10]
+    assert (shapes.distances.values == 0).all()
+
+
+def test_the_terminal_shows_each_kind_of_score_that_was_judged(volumes, tmp_path):
+    metrics = judge(*volumes, tmp_path)
+    console = Console(width=150)
+    with console.capture() as capture:
+        console.print(score_table(metrics, "scans"))
+    shown = capture.get()
+    for words in ("objects, F2 ", "Hausdorff distance, 95 % (mm)", "Dice per volume", "surface distance (mm)"):
+        assert words in shown
+    row = next(line for line in shown.splitlines() if "objects, mean average precision" in line)
+    assert f"{metrics['object_map']:.4f}" in row
+    assert f"{metrics['baseline_everything/object_map']:.4f}" in row
+    with console.capture() as capture:
+        console.print(score_table(judge(*volumes, tmp_path, objects=False, distances=False), "scans"))
+    assert "Dice per volume" in (bare := capture.get())
+    assert "objects" not in bare
+    assert "Hausdorff" not in bare

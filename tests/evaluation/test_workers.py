@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
         "        print(calls.results()[0], flush=True)\n"
         "        os.kill(os.getpid(), 9)\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in [str(Path.cwd()), *sys.path] if path)}
     done = subprocess.run(
         [sys.executable, script], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
