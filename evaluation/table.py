@@ -19,20 +19,20 @@ _OBJECT_ROWS = {
     "object_recall": "objects, recall",
     "object_f1": "objects, F1",
     "object_f2": "objects, F2",
-    "object_map": "objects, mean average precision",
-    "object_f1@0.50": "objects, F1 at IoU 0.5",
+    "object_map": "objects, mean AP",
+    "object_f1@0.50": "objects, F1, IoU 0.5",
 }
 
 _DISTANCE_ROWS = {
-    "hausdorff95": "Hausdorff distance, 95 %",
-    "surface_distance": "average surface distance",
+    "hausdorff95": "Hausdorff 95 %",
+    "surface_distance": "surface distance",
 }
 
 _VOLUME_ROWS = {
     "volume_dice": "Dice per volume",
     "volume_iou": "IoU per volume",
-    "volume_hausdorff95": "volumes, Hausdorff distance, 95 %",
-    "volume_surface_distance": "volumes, average surface distance",
+    "volume_hausdorff95": "volumes, Hausdorff 95 %",
+    "volume_surface_distance": "volumes, surface distance",
 }
 
 

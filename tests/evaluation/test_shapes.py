@@ -237,9 +237,9 @@ def test_the_terminal_shows_each_kind_of_score_that_was_judged(volumes, tmp_path
     with console.capture() as capture:
         console.print(score_table(metrics, "scans"))
     shown = capture.get()
-    for words in ("objects, F2 ", "Hausdorff distance, 95 % (mm)", "Dice per volume", "surface distance (mm)"):
+    for words in ("objects, F2 ", "Hausdorff 95 % (mm)", "Dice per volume", "surface distance (mm)"):
         assert words in shown
-    row = next(line for line in shown.splitlines() if "objects, mean average precision" in line)
+    row = next(line for line in shown.splitlines() if "objects, mean AP" in line)
     assert f"{metrics['object_map']:.4f}" in row
     assert f"{metrics['baseline_everything/object_map']:.4f}" in row
     with console.capture() as capture:
