@@ -34,6 +34,13 @@ class EvalConfig:
     sample: str | None = None
     """CSV file, a sample submission: the rows of submission.csv are its rows, in its order. Null: all images of the
     split, in the records' order."""
+    objects: bool = True
+    """Judge objects: precision, recall, F1, F2 and mean average precision."""
+    distances: bool = True
+    """Measure distances between boundaries."""
+    workers: int | None = None
+    """Processes that judge objects and boundaries beside the model. Null: one less than there are CPUs, at most 8, and
+    none for few images; 0: none, the model waits."""
     seed: int = 0
     """Of the bootstrap."""
     virtual_replicas: int | None = None
@@ -54,5 +61,7 @@ class EvalConfig:
             raise ValueError(f"pictures: expected at least 0, found {self.pictures}")
         if self.sample is not None and self.submission is None:
             raise ValueError("sample: expected --submission with it: it orders the rows of that file")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers: expected at least 0, or null, found {self.workers}")
         if self.virtual_replicas is not None and self.virtual_replicas < 1:
             raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")

@@ -8,17 +8,30 @@ import pandas as pd
 import tensorflow as tf
 
 from evaluation.config import EvalConfig, Progress
+from evaluation.csv_tables import per_group_table, per_image_table
 from evaluation.examples import check_complete, read_examples, split_batches
-from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, clear_folder, write_metrics
+from evaluation.folder import (
+    PER_GROUP_FILE,
+    PER_IMAGE_FILE,
+    PICTURES_FOLDER,
+    PREDICTIONS_FOLDER,
+    clear_folder,
+    write_metrics,
+)
 from evaluation.pictures import draw_comparison, file_name
-from evaluation.statistics import Counts, count_masks, image_scores, summarize
+from evaluation.scores import summarize_all
 from evaluation.submission import write_submission
+from evaluation.tally import Judged, Tally
+from evaluation.workers import default_workers, worker_pool
 from imaging.codec import decode_mask, encode_png
 from inference.gate import Gate
 from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
 from records.damage import explain_damage
 from records.info import RecordsInfo
 from records.schema import decode_pixels
+
+_FEW = 100
+"""So many images are judged sooner in this process than others have started."""
 
 
 def evaluate(
@@ -31,54 +44,59 @@ def evaluate(
     progress: Progress,
     gate: Gate | None = None,
 ) -> dict[str, float | list[float] | None]:
-    """Writes metrics.json, per_image.csv, result-image/ and what `write_submission` does into `folder`; returns the
-    metrics.
+    """Writes metrics.json, per_image.csv, per_group.csv, result-image/ and what `write_submission` does into `folder`.
+
+    Returns the metrics.
 
     Where the records are unlabelled there are no scores: the predicted masks go to predictions/ instead. A model
     trained on crops predicts tiles of their size; images are judged whole all the same. Images, or tiles, that the gate
     clears are not segmented.
     """
     clear_folder(folder)
-    files, batches = split_batches(records, info, config.split, trained.crop, config.batch_size, strategy)
-    total = info.splits[config.split].num_examples
+    total, classes = info.splits[config.split].num_examples, list(trained.scored_classes.values())
+    files, batches = split_batches(
+        records, info, config.split, trained.crop, config.batch_size, strategy, details=info.labeled
+    )
     keys: list[str] = []
-    groups: list[str] = []
-    counts: list[Counts] = []
     cleared: list[np.ndarray] = []
-    classes = trained.scored_classes
     with (
         write_submission(folder, trained, records, info, config) as submit,
         progress("evaluate", total) as report,
         explain_damage(records, info, files),
+        worker_pool(_count_workers(config, total) if info.labeled else 0) as pool,
     ):
+        tally = Tally(trained.classes, trained.overlapping, config, pool) if info.labeled else None
         found = _note_cleared(predict_batches(trained, batches, strategy, config.threshold, gate), cleared)
         for batch in found if trained.crop is None else join_tiles(found):
             keys += [key.decode() for key in batch["source_id"]]
-            groups += [group.decode() for group in batch["group"]]
-            if info.labeled:
-                # A batch at a time, because confusion matrices of all images would fill the memory.
-                counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
+            if tally:
+                tally.add(batch)
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             submit(batch)
             report(len(keys))
         check_complete(records, info, config.split, len(keys))
+        judged = tally and tally.finish()
     metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
     if gate is not None:
-        judged = np.concatenate(cleared)
+        of_gate = np.concatenate(cleared)
         metrics |= {"gate": config.gate, "gate_threshold": gate.threshold}
-        metrics |= {"num_cleared": int(judged.sum()), "num_judged": len(judged)}
-    if info.labeled:
-        every = Counts(*map(np.concatenate, zip(*counts, strict=True)))
-        metrics |= summarize(every, np.array(groups), list(classes.values()), config.seed)
-        table = per_image_table(keys, groups, every, list(classes.values()))
-        table.to_csv(folder / PER_IMAGE_FILE, index=False)
+        metrics |= {"num_cleared": int(of_gate.sum()), "num_judged": len(of_gate)}
+    if judged:
+        metrics |= summarize_all(judged, classes, config.seed)
+        table = _write_tables(folder, judged, classes)
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
         chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}
     write_metrics(folder, metrics)
     _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores, gate)
     return metrics
+
+
+def _count_workers(config: EvalConfig, total: int) -> int:
+    if config.workers is not None:
+        return config.workers
+    return default_workers() if total > _FEW and (config.objects or config.distances) else 0
 
 
 def _note_cleared(batches: Iterable[dict], cleared: list[np.ndarray]) -> Iterator[dict]:
@@ -89,16 +107,12 @@ def _note_cleared(batches: Iterable[dict], cleared: list[np.ndarray]) -> Iterato
         yield batch
 
 
-def per_image_table(keys: list[str], groups: list[str], counts: Counts, class_names: list[str]) -> pd.DataFrame:
-    """Returns one row per image: its scores and pixel counts, with columns for each class where there are several."""
-    dice, iou, _ = image_scores(counts.tp, counts.fp, counts.fn)
-    table = pd.DataFrame({"source_id": keys, "group": groups, "dice": dice.mean(1), "iou": iou.mean(1)})
-    for column, class_name in enumerate(class_names):
-        suffix = f"/{class_name}" if len(class_names) > 1 else ""
-        if suffix:
-            table[f"dice{suffix}"], table[f"iou{suffix}"] = dice[:, column], iou[:, column]
-        for name in ("tp", "fp", "fn"):
-            table[f"{name}{suffix}"] = getattr(counts, name)[:, column].astype(np.int64)
+def _write_tables(folder: Path, judged: Judged, class_names: list[str]) -> pd.DataFrame:
+    """Writes per_image.csv and, where groups have several images, per_group.csv; returns the former."""
+    table, groups = per_image_table(judged, class_names), per_group_table(judged, class_names)
+    table.to_csv(folder / PER_IMAGE_FILE, index=False)
+    if groups is not None:
+        groups.to_csv(folder / PER_GROUP_FILE, index=False)
     return table
 
 

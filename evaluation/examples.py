@@ -19,6 +19,7 @@ def split_batches(
     batch_size: int,
     strategy: tf.distribute.Strategy,
     whole_masks: bool = False,
+    details: bool = False,
 ) -> tuple[list[ShardFile], tf.data.Dataset]:
     """Returns (files of a split, its batches as `eval_batches` makes them, of equally many examples for every device).
 
@@ -30,11 +31,13 @@ def split_batches(
       batch_size: examples at once, at least.
       strategy: devices.
       whole_masks: of tiles, see `records.crop.tiles`.
+      details: see `eval_batches`.
     """
     replicas = strategy.num_replicas_in_sync
     files = info.shard_files(records, [split])
     rounded = -(-batch_size // replicas) * replicas
-    return files, eval_batches(files, info, rounded, InputConfig(crop=crop), whole_masks=whole_masks)
+    how = {"whole_masks": whole_masks, "details": details}
+    return files, eval_batches(files, info, rounded, InputConfig(crop=crop), **how)
 
 
 def check_complete(records: str, info: RecordsInfo, split: str, found: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-METRICS_FILE, PER_IMAGE_FILE = "metrics.json", "per_image.csv"
+METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", "per_group.csv"
 SUBMISSION_FILE = "submission.csv"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
 
@@ -15,7 +15,7 @@ def clear_folder(folder: Path) -> None:
         for old in (folder / name).glob("*.png"):
             old.unlink()
     (folder / PREDICTIONS_FOLDER).rmdir()
-    for name in (METRICS_FILE, PER_IMAGE_FILE, SUBMISSION_FILE):
+    for name in (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, SUBMISSION_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

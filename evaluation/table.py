@@ -14,25 +14,67 @@ _ROWS = {
     "pixel_accuracy": "pixel accuracy",
 }
 
+_OBJECT_ROWS = {
+    "object_precision": "objects, precision",
+    "object_recall": "objects, recall",
+    "object_f1": "objects, F1",
+    "object_f2": "objects, F2",
+    "object_map": "objects, mean AP",
+    "object_f1@0.50": "objects, F1, IoU 0.5",
+}
+
+_DISTANCE_ROWS = {
+    "hausdorff95": "Hausdorff 95 %",
+    "surface_distance": "surface distance",
+}
+
+_VOLUME_ROWS = {
+    "volume_dice": "Dice per volume",
+    "volume_iou": "IoU per volume",
+    "volume_hausdorff95": "volumes, Hausdorff 95 %",
+    "volume_surface_distance": "volumes, surface distance",
+}
+
 
 def score_table(metrics: dict, title: str) -> Table:
-    """Returns a table of metrics.json's scores, their intervals and what predicting nothing, or everything, scores."""
+    """Returns a table of metrics.json's scores, their intervals and what predicting nothing, or everything, scores.
+
+    Kinds of scores that were not judged are left out.
+    """
     table = Table(
         title=f"{title}: {metrics['num_examples']} images",
-        caption="nothing, everything: what predicting no pixel, or every pixel, would score",
+        caption="\n".join(_notes(metrics)),
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("score")
     for heading in ("value", "95 % interval", "nothing", "everything"):
         table.add_column(heading, justify="right")
-    for name, label in _ROWS.items():
-        baselines = [_number(metrics.get(f"baseline_{constant}/{name}")) for constant in ("nothing", "everything")]
-        table.add_row(label, _number(metrics[name]), _interval(metrics, name), *baselines)
+    for rows in (_ROWS, _OBJECT_ROWS, _DISTANCE_ROWS, _VOLUME_ROWS):
+        for name, label in rows.items():
+            if name in metrics:
+                unit = f" ({metrics['distance_unit']})" if name.endswith(tuple(_DISTANCE_ROWS)) else ""
+                baselines = [
+                    _number(metrics.get(f"baseline_{constant}/{name}")) for constant in ("nothing", "everything")
+                ]
+                table.add_row(label + unit, _number(metrics[name]), _interval(metrics, name), *baselines)
+        table.add_section()
     for key, value in metrics.items():
         if key.startswith("dice_per_image/"):
             table.add_row(f"Dice per image, {key.partition('/')[2]}", _number(value), "", "", "")
     return table
+
+
+def _notes(metrics: dict) -> list[str]:
+    notes = ["nothing, everything: what predicting no pixel, or every pixel, would score"]
+    if "object_f2" in metrics:
+        notes.append("objects: means over IoU above 0.5, 0.55 ... 0.95")
+    if metrics.get("num_without_distance"):
+        notes.append(
+            f"distances: of {metrics['num_distances']}; {metrics['num_without_distance']} more have none, because only "
+            "truth or only prediction is empty"
+        )
+    return notes
 
 
 def classification_table(metrics: dict, title: str) -> Table:

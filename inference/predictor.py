@@ -219,7 +219,8 @@ def predict_batches(
     Yields:
       "prediction" [batch, height, width], uint8 class indices or, where classes overlap, uint16 bit fields;
       "source_id" and "group" bytes [batch]; "mask" as the prediction where the records are labelled; "tile" int32
-      [batch, 4] where the batches are of tiles; with a gate also its "probability" and "cleared" [batch].
+      [batch, 4] where the batches are of tiles; the details that the batches have; with a gate also its "probability"
+      and "cleared" [batch].
     """
     predict_masks = _mask_predictor(trained, threshold, gate)
     return _predict(batches, strategy, lambda batch: predict_masks(batch["image"], batch["weight"] > 0))
@@ -285,7 +286,8 @@ def join_tiles(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, l
     )
     for _, group in itertools.groupby(tiles, key=lambda tile: tile["source_id"]):
         parts = list(group)
-        image = {name: [parts[0][name]] for name in ("source_id", "group")}
+        of_tiles = {"tile", "prediction", "mask", "probability", "cleared"}
+        image = {name: [value] for name, value in parts[0].items() if name not in of_tiles}
         for name in {"prediction", "mask"} & parts[0].keys():
             image[name] = [_put_together([part["tile"] for part in parts], [part[name] for part in parts])]
         yield image

@@ -133,6 +133,7 @@ def eval_batches(
     share: Share = EVERYTHING,
     *,
     whole_masks: bool = False,
+    details: bool = False,
 ) -> tf.data.Dataset:
     """Returns every example once, in the order of the shards; where crops are set, in the tiles that cover it.
 
@@ -146,6 +147,7 @@ def eval_batches(
       config: settings; `crop` is the side of the tiles, see `records.crop.tiles`.
       share: which worker this is, of how many.
       whole_masks: of tiles, see there.
+      details: whether to add what `records.schema.parse_details` reads; of tiles it is that of their image.
 
     Returns:
       A dataset of dicts as `train_batches` has, with "weight" float32 [batch]: 1 for examples, 0 for padding; of tiles
@@ -164,7 +166,7 @@ def eval_batches(
     padding = _count_padding(example_counts(files, share.count), info, batch_size, config.crop, share)
     files, part = divide(files, share)
     serialized = tf.data.TFRecordDataset([file.path for file in files]).shard(part.count, part.index)
-    examples = serialized.map(_decoder(info), _threads(config), deterministic=True)
+    examples = serialized.map(_decoder(info, details), _threads(config), deterministic=True)
     if config.crop is not None:
         examples = examples.flat_map(partial(tiles, size=config.crop, info=info, whole_masks=whole_masks))
     # All shapes are known: the decoder or the tiles set them.
@@ -213,9 +215,9 @@ def decoded_examples(files: Sequence[ShardFile], info: RecordsInfo, config: Inpu
     return serialized.map(_decoder(info), _threads(config), deterministic=True).with_options(_options(config))
 
 
-def _decoder(info: RecordsInfo) -> Callable[[tf.Tensor], Example]:
+def _decoder(info: RecordsInfo, details: bool = False) -> Callable[[tf.Tensor], Example]:
     def decode(serialized):
-        example = _parse(serialized, info)
+        example = _parse(serialized, info, details=details)
         example["image"].set_shape([info.height, info.width, info.channels])
         if info.labeled:
             example["mask"].set_shape([info.height, info.width])
@@ -224,7 +226,7 @@ def _decoder(info: RecordsInfo) -> Callable[[tf.Tensor], Example]:
     return decode
 
 
-def _parse(serialized: tf.Tensor, info: RecordsInfo, window=None) -> Example:
+def _parse(serialized: tf.Tensor, info: RecordsInfo, window=None, details: bool = False) -> Example:
     return parse(
         serialized,
         channels=info.channels,
@@ -233,6 +235,7 @@ def _parse(serialized: tf.Tensor, info: RecordsInfo, window=None) -> Example:
         overlapping=info.overlapping,
         raw=info.coding == "raw",
         window=window,
+        details=details,
     )
 
 

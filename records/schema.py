@@ -238,6 +238,7 @@ def parse(
     overlapping: bool = False,
     raw: bool = False,
     window: Callable | None = None,
+    details: bool = False,
 ):
     """Decodes one example, or a window of it, inside a tf.data pipeline.
 
@@ -250,6 +251,7 @@ def parse(
       raw: whether images are raw pixels.
       window: from the whole mask to int32 [4] (y, x, height, width), the part inside the image that is wanted, for
         labelled records; None: all. Of a JPEG that part alone is decoded, to the very pixels of the whole.
+      details: whether to add what scores of objects, distances and volumes need, see `parse_details`.
 
     Returns:
       dict: "image" dtype [height, width, channels]; "mask" uint8 (uint16 if overlapping) [height, width], if labeled;
@@ -299,4 +301,35 @@ def parse(
             lambda: cut_window(decode_whole(), part),
         )
     image.set_shape([None, None, channels])
-    return example | {"image": image}
+    return example | {"image": image} | (parse_details(serialized) if details else {})
+
+
+def parse_details(serialized):
+    """Reads what scores of objects, distances and volumes need, of one example inside a tf.data pipeline.
+
+    Returns:
+      dict: "instances" string [], the PNG, empty where there is none; "filename" string []; "slice_index" int64 [], -1
+      where there is none; "spacing_mm" float32 [3], between rows and columns of this example and slices of its volume,
+      0 where not known.
+    """
+    import tensorflow as tf
+
+    wanted = {
+        "image/segmentation/instance/encoded": tf.io.FixedLenFeature([], tf.string, ""),
+        "image/filename": tf.io.FixedLenFeature([], tf.string),
+        "image/slice_index": tf.io.FixedLenFeature([], tf.int64, -1),
+        "image/spacing_mm": tf.io.FixedLenFeature([3], tf.float32, [0.0] * 3),
+        "image/crop": tf.io.FixedLenFeature([4], tf.int64),
+        "image/height": tf.io.FixedLenFeature([], tf.int64),
+        "image/width": tf.io.FixedLenFeature([], tf.int64),
+    }
+    features = tf.io.parse_single_example(serialized, wanted)
+    # Records that were resized have other distances between their pixels than the raw volume.
+    shown, stored = features["image/crop"][2:], tf.stack([features["image/height"], features["image/width"]])
+    scale = tf.concat([tf.cast(shown / stored, tf.float32), [1.0]], 0)
+    return {
+        "instances": features["image/segmentation/instance/encoded"],
+        "filename": features["image/filename"],
+        "slice_index": features["image/slice_index"],
+        "spacing_mm": features["image/spacing_mm"] * scale,
+    }

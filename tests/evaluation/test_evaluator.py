@@ -11,8 +11,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from evaluation.config import EvalConfig
-from evaluation.evaluator import evaluate, per_image_table
+from evaluation.csv_tables import per_image_table
+from evaluation.evaluator import evaluate
 from evaluation.statistics import confusion, exclusive_counts
+from evaluation.tally import Judged
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.predictor import TrainedModel
 from preprocess.config import Splits
@@ -178,8 +180,9 @@ def test_several_classes_and_ignored_pixels_are_judged_class_by_class(three_clas
     info = read_info(str(three_classes))
     metrics = judge(brightest_channel(info), three_classes, info, tmp_path, batch_size=batch_size)
     table = pd.read_csv(tmp_path / "per_image.csv").set_index("source_id")
-    assert list(table.columns) == ["group", "dice", "iou"] + [
-        f"{name}/{label}" for label in ("cell", "gap") for name in ("dice", "iou", "tp", "fp", "fn")
+    shapes = ["objects_true", "objects_found", "object_f2", "object_map", "hausdorff95", "surface_distance"]
+    assert list(table.columns) == ["group", "dice", "iou", *shapes] + [
+        f"{name}/{label}" for label in ("cell", "gap") for name in ("dice", "iou", "tp", "fp", "fn", *shapes)
     ]
     for key, (image, mask) in read_split(three_classes, info, "test").items():
         known, found = mask != IGNORE, image.argmax(-1)
@@ -227,7 +230,8 @@ def test_keys_that_look_alike_as_file_names_keep_their_predictions(tmp_path):
 
 def test_a_table_of_one_class_has_no_class_in_its_columns():
     truth, found = np.array([[0, 1, 1, IGNORE]], np.uint8), np.array([[1, 1, 0, 1]], np.uint8)
-    table = per_image_table(["key"], ["group"], exclusive_counts(confusion(truth, found, 2)[None], [1]), ["nucleus"])
+    counts = exclusive_counts(confusion(truth, found, 2)[None], [1])
+    table = per_image_table(Judged(["key"], ["group"], counts, None, None, "px", None), ["nucleus"])
     expected = {"source_id": "key", "group": "group", "dice": 0.5, "iou": 1 / 3, "tp": 1, "fp": 1, "fn": 1}
     assert table.to_dict("records") == [expected]
 
@@ -238,6 +242,7 @@ def test_a_table_of_one_class_has_no_class_in_its_columns():
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
         ({"threshold": 1.0}, "threshold: expected a probability between 0 and 1, found 1.0"),
         ({"pictures": -1}, "pictures: expected at least 0, found -1"),
+        ({"workers": -1}, "workers: expected at least 0, or null, found -1"),
         ({"virtual_replicas": 0}, "virtual_replicas: expected at least 1, or null, found 0"),
         ({"virtual_replicas": -1}, "virtual_replicas: expected at least 1, or null, found -1"),
     ],

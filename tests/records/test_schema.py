@@ -181,6 +181,21 @@ def test_parsing_unlabeled_records_needs_no_mask_and_labeled_ones_do(make_record
         parse(serialized, channels=3, dtype="uint8", labeled=True)
 
 
+def test_details_are_the_records_and_say_what_is_not_known(make_record):
+    how = {"channels": 3, "dtype": "uint8", "labeled": True, "details": True}
+    # 40 rows and 60 columns of the raw volume are stored as 20 and 10.
+    geometry = {"crop": (3, 4, 40, 60), "height": 20, "width": 10, "slice_index": 7, "spacing_mm": (0.5, 0.25, 3.0)}
+    record = make_record("scan", **geometry)
+    parsed = parse(encode(record), **how)
+    np.testing.assert_allclose(parsed["spacing_mm"], [1.0, 1.5, 3.0])
+    assert parsed["slice_index"] == 7
+    assert parsed["filename"] == record.filename.encode()
+    np.testing.assert_array_equal(decode_mask(parsed["instances"].numpy()), decode_mask(record.instances))
+    bare = parse(encode(make_record("image", instances=None)), **how)
+    assert (bare["slice_index"], bare["instances"]) == (-1, b"")
+    np.testing.assert_array_equal(bare["spacing_mm"], [0, 0, 0])
+
+
 def test_a_grey_image_of_colour_records_is_parsed_as_grey_colours(make_record):
     # An untouched grey JPEG among colour images: its three channels are equal.
     grey = np.arange(60, dtype=np.uint8).reshape(6, 10)

@@ -1,0 +1,144 @@
+"""What is known of the images of an evaluation: counted batch by batch, put together at the end."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation.boundary import Distances
+from evaluation.config import EvalConfig
+from evaluation.objects import ObjectCounts
+from evaluation.shapes import ImageMasks, Shapes, ShapeTask, judge_images, judge_volume
+from evaluation.statistics import Counts, count_masks
+from evaluation.volumes import VolumeCollector, VolumeKey, align_distances, sum_counts
+from evaluation.workers import Calls, Pool
+from records.info import scored_classes
+
+_CALLS_PER_WORKER = 3
+
+
+class Volumes(NamedTuple):
+    """Volumes put together from slices.
+
+    Attributes:
+      keys: of each.
+      counts: of their pixels.
+      distances: in them; None: not judged.
+    """
+
+    keys: list[VolumeKey]
+    counts: Counts
+    distances: Distances | None
+
+
+class Judged(NamedTuple):
+    """All that scores are made of.
+
+    Attributes:
+      keys, groups: of the images, in their order.
+      counts: of their pixels.
+      objects, distances: of their shapes; None: not judged.
+      distance_unit: "px" or "mm".
+      volumes: None where the images are no slices, or no volume has several of them.
+    """
+
+    keys: list[str]
+    groups: list[str]
+    counts: Counts
+    objects: ObjectCounts | None
+    distances: Distances | None
+    distance_unit: str
+    volumes: Volumes | None
+
+
+class Tally:
+    """Counts and shapes of the images seen so far.
+
+    Of an image that was seen only numbers are kept; of a volume its slices until all were seen.
+    """
+
+    def __init__(self, classes: list[str], overlapping: bool, config: EvalConfig, pool: Pool):
+        """Takes the classes that masks hold, whether they are bit fields, settings, and what judges shapes."""
+        self._classes, self._overlapping = classes, overlapping
+        scored = scored_classes(classes, overlapping)
+        self._task = ShapeTask(scored, overlapping, config.objects, config.distances)
+        self._keys: list[str] = []
+        self._slices: list[tuple[VolumeKey, int]] = []
+        self._counts: list[Counts] = []
+        self._units: set[str] = set()
+        self._shapes = Calls(pool, max(1, _CALLS_PER_WORKER * pool.workers))
+        # One at a time, because a volume is large: while it is judged the slices of the next are collected.
+        self._volumes = Calls(pool, 1)
+        self._measured: list[VolumeKey] = []
+        self._collector = VolumeCollector(self._judge_volume)
+
+    def add(self, batch: dict) -> None:
+        """Takes a batch as `predict_batches` yields it, with the details of `records.schema.parse_details`.
+
+        Raises:
+          ValueError: the spacing of some images is known, that of others is not; or slices of a volume come apart.
+        """
+        # A batch at a time, because confusion matrices of all images would fill the memory.
+        self._counts.append(count_masks(batch["mask"], batch["prediction"], self._classes, self._overlapping))
+        self._keys += [key.decode() for key in batch["source_id"]]
+        places = [
+            (VolumeKey(group.decode(), filename.decode()), int(index))
+            for group, filename, index in zip(batch["group"], batch["filename"], batch["slice_index"], strict=True)
+        ]
+        self._slices += places
+        if not (self._task.objects or self._task.distances):
+            return
+        names = ("mask", "prediction", "instances", "spacing_mm")
+        images = [
+            ImageMasks(mask, prediction, instances, tuple(map(float, spacing)) if all(spacing) else None)
+            for mask, prediction, instances, spacing in zip(*(batch[name] for name in names), strict=True)
+        ]
+        self._shapes.call(judge_images, self._task, images)
+        if self._task.distances:
+            self._check_units(images)
+            for (key, index), image in zip(places, images, strict=True):
+                if index >= 0:
+                    self._collector.add(key, index, image)
+
+    def _check_units(self, images: list[ImageMasks]) -> None:
+        self._units |= {"px" if image.spacing_mm is None else "mm" for image in images}
+        if len(self._units) > 1:
+            raise ValueError(
+                "image/spacing_mm: expected it in all records or in none, found some with and some without, near "
+                f"{self._keys[-1]!r}; leave out distances with --distances false"
+            )
+
+    def _judge_volume(self, key: VolumeKey, slices: dict[int, ImageMasks]) -> None:
+        self._measured.append(key)
+        self._volumes.call(judge_volume, self._task, slices)
+
+    def finish(self) -> Judged:
+        """Returns what all batches together hold; waits for the shapes that are still judged."""
+        self._collector.finish()
+        counts = Counts(*map(np.concatenate, zip(*self._counts, strict=True)))
+        shapes = [shape for result in self._shapes.results() for shape in result]
+        return Judged(
+            keys=self._keys,
+            groups=[key.group for key, _ in self._slices],
+            counts=counts,
+            objects=_stack(ObjectCounts, shapes, "objects") if self._task.objects else None,
+            distances=_stack(Distances, shapes, "distances") if self._task.distances else None,
+            distance_unit=next(iter(self._units), "px"),
+            volumes=self._finish_volumes(counts),
+        )
+
+    def _finish_volumes(self, counts: Counts) -> Volumes | None:
+        keys = [key for key, _ in self._slices]
+        is_volume = all(index >= 0 for _, index in self._slices) and len(set(self._slices)) > len(set(keys))
+        if not is_volume:
+            return None
+        names, summed = sum_counts(counts, keys)
+        distances = None
+        if self._task.distances:
+            measured = dict(zip(self._measured, self._volumes.results(), strict=True))
+            distances = align_distances(names, measured, summed.tp.shape[1])
+        return Volumes(names, summed, distances)
+
+
+def _stack(kind: type, shapes: list[Shapes], name: str):
+    """Returns all images' counts or distances as one, with an axis of images."""
+    return kind(*(np.stack(column) for column in zip(*(getattr(shape, name) for shape in shapes), strict=True)))
