@@ -25,8 +25,9 @@ def main() -> None:
     info.shards(config.split)
     from evaluation.classification import evaluate_classifier
     from evaluation.evaluator import evaluate
-    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER
+    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, write_evaluated
     from evaluation.gating import open_gate
+    from evaluation.report.build import write_report
     from evaluation.table import classification_table, gate_line, score_table
     from inference.predictor import check_fits, load_run
     from training.devices import choose_strategy
@@ -40,17 +41,20 @@ def main() -> None:
     # Beside the scores without the gate, so that they can be compared.
     folder = run.evaluation(f"{config.split}-gate" if config.gate else config.split)
     what = (paths["records"], info)
+    identity = (info.name, info.fingerprint, run.model.name, trained.digest, config)
     title = f"{paths['run']} on {paths['records']}, split {config.split}"
     how = (config, strategy, cli.progress)
     if trained.task == "classify":
         if classifier:
             raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
         metrics = evaluate_classifier(trained, *what, folder, *how)
+        write_evaluated(folder, *identity)
         if info.labeled:
             tell(classification_table(metrics, title))
             tell(f"scores    {folder / METRICS_FILE}")
             if any((folder / PICTURES_FOLDER).iterdir()):
                 tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
+            tell(f"report    {write_report(folder)}")
         else:
             tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
         tell(f"answers   {folder / PER_IMAGE_FILE}")
@@ -58,6 +62,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
     gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
     metrics = evaluate(trained, *what, folder, *how, gate)
+    write_evaluated(folder, *identity)
     if info.labeled:
         tell(score_table(metrics, title))
     if gate:
@@ -68,6 +73,8 @@ def main() -> None:
         tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
         tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
     tell(f"pictures  {folder / PICTURES_FOLDER}")
+    if info.labeled:
+        tell(f"report    {write_report(folder)}")
 
 
 if __name__ == "__main__":

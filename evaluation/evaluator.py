@@ -9,9 +9,16 @@ import tensorflow as tf
 
 from evaluation.config import EvalConfig, Progress
 from evaluation.examples import check_complete, read_examples, split_batches
-from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, clear_folder, write_metrics
+from evaluation.folder import (
+    PER_IMAGE_FILE,
+    PICTURES_FOLDER,
+    PREDICTIONS_FOLDER,
+    clear_folder,
+    write_confusion,
+    write_metrics,
+)
 from evaluation.pictures import draw_comparison, file_name
-from evaluation.statistics import Counts, count_masks, image_scores, summarize
+from evaluation.statistics import Counts, image_scores, pixel_tables, summarize, table_counts
 from imaging.codec import decode_mask, encode_png
 from inference.gate import Gate
 from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
@@ -42,6 +49,7 @@ def evaluate(
     keys: list[str] = []
     groups: list[str] = []
     counts: list[Counts] = []
+    confusion: np.ndarray | int = 0
     cleared: list[np.ndarray] = []
     classes = trained.scored_classes
     with progress("evaluate", total) as report, explain_damage(records, info, files):
@@ -51,7 +59,9 @@ def evaluate(
             groups += [group.decode() for group in batch["group"]]
             if info.labeled:
                 # A batch at a time, because confusion matrices of all images would fill the memory.
-                counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
+                tables = pixel_tables(batch["mask"], batch["prediction"], len(trained.classes), trained.overlapping)
+                counts.append(table_counts(tables, trained.classes, trained.overlapping))
+                confusion += tables.sum(0)
             else:
                 _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
             report(len(keys))
@@ -66,6 +76,8 @@ def evaluate(
         metrics |= summarize(every, np.array(groups), list(classes.values()), config.seed)
         table = per_image_table(keys, groups, every, list(classes.values()))
         table.to_csv(folder / PER_IMAGE_FILE, index=False)
+        if not trained.overlapping:
+            write_confusion(folder, confusion, trained.classes)
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
         chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}
