@@ -23,12 +23,11 @@ def main() -> None:
     read_config(run)
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
-    from evaluation.classification import evaluate_classifier
     from evaluation.evaluator import evaluate
-    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, write_evaluated
+    from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, write_evaluated
     from evaluation.gating import open_gate
     from evaluation.report.build import write_report
-    from evaluation.table import classification_table, gate_line, score_table
+    from evaluation.table import gate_line, score_table
     from inference.predictor import check_fits, load_run
     from training.devices import choose_strategy
 
@@ -47,17 +46,7 @@ def main() -> None:
     if trained.task == "classify":
         if classifier:
             raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
-        metrics = evaluate_classifier(trained, *what, folder, *how)
-        write_evaluated(folder, *identity)
-        if info.labeled:
-            tell(classification_table(metrics, title))
-            tell(f"scores    {folder / METRICS_FILE}")
-            if any((folder / PICTURES_FOLDER).iterdir()):
-                tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
-            tell(f"report    {write_report(folder)}")
-        else:
-            tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
-        tell(f"answers   {folder / PER_IMAGE_FILE}")
+        _judge_classifier(trained, what, folder, how, identity, title)
         return
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
     gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
@@ -75,6 +64,27 @@ def main() -> None:
     tell(f"pictures  {folder / PICTURES_FOLDER}")
     if info.labeled:
         tell(f"report    {write_report(folder)}")
+
+
+def _judge_classifier(trained, what: tuple, folder: Path, how: tuple, identity: tuple, title: str) -> None:
+    """Judges a classifier, and tells what was found. Arguments as `main` has them."""
+    from evaluation.classification import evaluate_classifier
+    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, write_evaluated
+    from evaluation.report.build import write_report
+    from evaluation.table import classification_table
+
+    (_, info), tell = what, cli.console.print
+    metrics = evaluate_classifier(trained, *what, folder, *how)
+    write_evaluated(folder, *identity)
+    if info.labeled:
+        tell(classification_table(metrics, title))
+        tell(f"scores    {folder / METRICS_FILE}")
+        if any((folder / PICTURES_FOLDER).iterdir()):
+            tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
+        tell(f"report    {write_report(folder)}")
+    else:
+        tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
+    tell(f"answers   {folder / PER_IMAGE_FILE}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 _WIDTH, _HEIGHT = 440, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 428, 14, 206
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 416, 14, 206
+_STEPS = (1, 2, 5, 10)  # of logarithmic axes
 
 
 class Curve(NamedTuple):
@@ -41,7 +42,10 @@ class _Scale(NamedTuple):
 
     def ticks(self) -> list[float]:
         if self.log:
-            return [10.0**power for power in range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)]
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = _STEPS[:-1] if self.high / self.low < 200 else (1,)
+            ticks = [step * 10.0**power for power in powers for step in steps]
+            return [tick for tick in ticks if self.low <= tick <= self.high]
         found = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         slack = 1e-9 * (self.high - self.low)
         return [tick for tick in found.tolist() if self.low - slack <= tick <= self.high + slack]
@@ -70,9 +74,9 @@ def scatter(
     x_values: Sequence[float], y_values: Sequence[float], names: Sequence[str], x_label: str, y_label: str
 ) -> Markup:
     """Returns a point for each image, sizes (above 0) on a logarithmic axis against scores (0 to 1)."""
-    low, high = (10.0 ** f(math.log10(v)) for f, v in ((math.floor, min(x_values)), (math.ceil, max(x_values))))
-    bounds = (low, high if high > low else 10 * low)
-    svg, x, y = _frame(bounds, (0, 1), x_label, y_label, f"{y_label} against {x_label}", log=True)
+    svg, x, y = _frame(
+        _round_bounds(min(x_values), max(x_values)), (0, 1), x_label, y_label, f"{y_label} against {x_label}", log=True
+    )
     for size, score, name in zip(x_values, y_values, names, strict=True):
         _title(_add(svg, "circle", "point", cx=x.place(size), cy=y.place(score), r=3.2), f"{name}: {score:.3f}")
     middles = _bin_medians(np.asarray(x_values, float), np.asarray(y_values, float))
@@ -116,8 +120,15 @@ def interval_bar(value: float, interval: Sequence[float] | None, baselines: Sequ
         _add(svg, "line", "baseline", x1=x.place(baseline), x2=x.place(baseline), y1=3, y2=15)
     if interval:
         _add(svg, "line", "whisker", x1=x.place(interval[0]), x2=x.place(interval[1]), y1=9, y2=9)
-    _add(svg, "circle", "dot", cx=x.place(value), cy=9, r=4)
+    _add(svg, "circle", "dot", cx=x.place(value), cy=9, r=3.5)
     return _markup(svg)
+
+
+def _round_bounds(low: float, high: float) -> tuple[float, float]:
+    """Returns the nearest round numbers at or below low, and above high; both above 0."""
+    below, above = (10.0 ** math.floor(math.log10(value)) for value in (low, high))
+    start = below * max(step for step in _STEPS if below * step <= low)
+    return start, above * min(step for step in _STEPS if above * step > high)
 
 
 def _bin_medians(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:

@@ -72,7 +72,10 @@ def score_rows(metrics: dict[str, Any]) -> list[ScoreRow]:
 
 def describe(evaluation: Evaluation) -> list[str]:
     """Returns in plain sentences how good the predictions are, how sure that is, and what it is worth."""
-    row = score_rows(evaluation.metrics)[0]
+    rows = score_rows(evaluation.metrics)
+    if not rows:
+        return ["There are no scores: of these images no pixel's class is known."]
+    row = rows[0]
     groups = evaluation.images["group"].nunique() if "group" in evaluation.images else len(evaluation.images)
     many = "groups" if evaluation.grouped else "images"
     sentences = [f"{row.score.label} is {row.value:.3f}, where 1 is perfect"]
