@@ -35,7 +35,8 @@ def parse(
     prog: str,
     description: str,
     argv: list[str] | None = None,
-) -> tuple[dict[str, str], Config]:
+    several: str | None = None,
+) -> tuple[dict[str, Any], Config]:
     """Returns (positional values by name, config), from the command line and, if given, a --config file.
 
     Args:
@@ -44,6 +45,7 @@ def parse(
       prog: the command as the user types it.
       description: what the command does.
       argv: arguments; None for those of the process.
+      several: the positional that may come several times; its value is a list.
     """
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _Parser(
@@ -55,10 +57,11 @@ def parse(
     )
     arguments = _spell_out_switches(config_class, sys.argv[1:] if argv is None else argv)
     # A recipe holds no paths, so showing one must not ask for them.
-    optional = {"nargs": "?"} if "--print_config" in arguments else {}
+    optional = "--print_config" in arguments
     for name, described in positionals.items():
         text, choices = described if isinstance(described, tuple) else (described, None)
-        parser.add_argument(name, type=Literal[choices] if choices else str, help=text, **optional)
+        nargs = ("*" if optional else "+") if name == several else "?" if optional else None
+        parser.add_argument(name, type=Literal[choices] if choices else str, help=text, nargs=nargs)
     parser.add_argument("--config", action="config", help="A recipe: a YAML file of these settings.")
     parser.add_argument("--print_config", action="store_true", help="Show the settings as a recipe, and exit.")
     parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")

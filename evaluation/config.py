@@ -22,12 +22,22 @@ class EvalConfig:
     gate: str | None = None
     """A run of --task classify: images (of models for crops: tiles) that it clears are not segmented, and empty. From
     which probability on is chosen on validation."""
+    tta: bool = False
+    """Average the probabilities of an image's 8 symmetries, which takes 8 times as long."""
+    ensemble: tuple[str, ...] = ()
+    """Further runs, whose probabilities are averaged with those of RUN, e.g. '[runs/second, runs/third]'."""
     pictures: int = 4
     """Pictures each of the best, the median and the worst; of a classifier: of false alarms and misses."""
     seed: int = 0
     """Of the bootstrap."""
     virtual_replicas: int | None = None
     """Split the CPU into so many logical devices, to try out several replicas without GPUs."""
+
+    @property
+    def name(self) -> str:
+        """Of the evaluation's folder: the split, and what is not as plainly predicted, to be compared with that."""
+        ways = {"gate": self.gate is not None, "ensemble": bool(self.ensemble), "tta": self.tta}
+        return "-".join([self.split, *(way for way, used in ways.items() if used)])
 
     def __post_init__(self):
         if self.batch_size < 1:

@@ -42,7 +42,7 @@ def write_evaluated(folder: Path, records: str, fingerprint: str, model: str, di
     Args:
       folder: of the evaluation.
       records, fingerprint: name of the records and what tells them from others.
-      model, digest: name and SHA-256 of the model's file.
+      model, digest: name of the model's file and its SHA-256; of several models, one of theirs.
       config: settings.
     """
     content: dict[str, Any] = {

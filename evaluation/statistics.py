@@ -11,8 +11,8 @@ Every score here is a mean over classes of (a sum over images) / (a sum over ima
 serves the score, its bootstrap and its baselines.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -51,6 +51,13 @@ class Ratio(NamedTuple):
         above, below = weights @ self.numerator, weights @ self.denominator
         present = below > 0
         return float(np.mean(above[present] / below[present])) if present.any() else None
+
+
+class Score(Protocol):
+    """What `bootstrap` gives an interval: a value of images, each counted so many times."""
+
+    def value(self, weights: np.ndarray | None = None) -> float | None:
+        """Returns the score, each image counted `weights` [images] times; None where it is 0/0."""
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -182,7 +189,7 @@ def summarize(
     return result
 
 
-def bootstrap(ratios: dict[str, Ratio], groups: np.ndarray, seed: int) -> dict[str, list[float] | None]:
+def bootstrap(ratios: Mapping[str, Score], groups: np.ndarray, seed: int) -> dict[str, list[float] | None]:
     """Returns 95 % percentile intervals [low, high] over resampled groups (Efron 1979).
 
     None for a 0/0 score, and where there is only one group: nothing tells how another would score.

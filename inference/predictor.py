@@ -2,9 +2,10 @@
 
 import hashlib
 import itertools
+import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from imaging.tiling import cut, tile_windows
+from inference.averaging import mean_probabilities
 from inference.gate import Gate, object_probabilities
 from model.config import ModelConfig
 from model.labels import Labels
@@ -38,7 +40,9 @@ class TrainedModel:
       crop: side in pixels of the squares it was trained on; None: whole images.
       fold: that validated it; None: the validation split.
       task: "segment", or "classify": whether there is any object, see `model.classifier`.
-      digest: SHA-256 of the model's file.
+      digest: SHA-256 of the model's file; of several, of theirs.
+      others: runs whose probabilities are averaged with those of this one, see `combine`.
+      tta: whether probabilities are averaged over the symmetries of an image, see `inference.averaging`.
       precision: in which it computes, and why.
     """
 
@@ -56,6 +60,16 @@ class TrainedModel:
     task: str = "segment"
     digest: str = ""
     precision: str = ""
+    others: tuple["TrainedModel", ...] = ()
+    tta: bool = False
+
+    def probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [batch, height, width, outputs] of images [batch, height, width, channels]."""
+
+        def predictor(run):
+            return lambda images: self.labels.probabilities(run.model(images, training=False))
+
+        return mean_probabilities([predictor(run) for run in (self, *self.others)], images, self.tta)
 
     @property
     def labels(self) -> Labels:
@@ -135,6 +149,34 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
         )
 
 
+def combine(runs: Sequence[TrainedModel], names: Sequence[str], tta: bool) -> TrainedModel:
+    """Returns the first run with the others beside it, so that its probabilities are the means of all.
+
+    Args:
+      runs: one or more, that segment.
+      names: of their RUN folders, for errors.
+      tta: test-time augmentation.
+
+    Raises:
+      ValueError: they do not segment, or not the same classes of the same kind of images.
+    """
+    first = runs[0]
+    for run, name in zip(runs, names, strict=True):
+        if run.task != "segment" and (tta or len(runs) > 1):
+            raise ValueError(f"ensemble, tta: expected runs that segment, found {name} of --task {run.task}")
+        for what in ("channels", "dtype", "intensity", "classes", "overlapping", "crop", "window"):
+            if (wanted := getattr(first, what)) != (found := getattr(run, what)):
+                raise ValueError(
+                    f"ensemble: expected runs on images and classes of one kind, found {names[0]} with {what} {wanted} "
+                    f"and {name} with {found}"
+                )
+    if len(runs) == 1 and not tta:
+        return first
+    digest = hashlib.sha256(" ".join([*sorted(run.digest for run in runs), "tta" * tta]).encode()).hexdigest()
+    multiple = math.lcm(*(run.multiple for run in runs))
+    return replace(first, others=tuple(runs[1:]), multiple=multiple, digest=digest, tta=tta)
+
+
 def check_gate(gate: TrainedModel, trained: TrainedModel, gate_run: str, run: str) -> None:
     """Raises ValueError unless the gate is a classifier for the images, or the tiles, that the other one segments.
 
@@ -142,13 +184,14 @@ def check_gate(gate: TrainedModel, trained: TrainedModel, gate_run: str, run: st
     """
     if gate.task != "classify":
         raise ValueError(f"gate: expected a run of --task classify, found {gate_run} of --task {gate.task}")
-    for name in ("channels", "dtype", "intensity", "classes", "overlapping", "fingerprint", "fold"):
-        wanted, found = getattr(trained, name), getattr(gate, name)
-        if wanted != found:
-            raise ValueError(
-                f"gate: {run} was trained on records with {name} {wanted}, but {gate_run} on some with {found}; "
-                "train both on the same records and fold"
-            )
+    for member in (trained, *trained.others):
+        for name in ("channels", "dtype", "intensity", "classes", "overlapping", "fingerprint", "fold"):
+            wanted, found = getattr(member, name), getattr(gate, name)
+            if wanted != found:
+                raise ValueError(
+                    f"gate: {run} was trained on records with {name} {wanted}, but {gate_run} on some with {found}; "
+                    "train both on the same records and fold"
+                )
     if gate.crop != trained.crop:
         sizes = [f"crops of {crop}" if crop else "whole images" for crop in (trained.crop, gate.crop)]
         raise ValueError(
@@ -218,7 +261,7 @@ def _mask_predictor(trained: TrainedModel, threshold: float, gate: Gate | None) 
     labels = trained.labels
 
     def segment(images):
-        return labels.classify(labels.probabilities(trained.model(images, training=False)), threshold)
+        return labels.classify(trained.probabilities(images), threshold)
 
     def predict(images, real=None):
         return {"prediction": segment(images)} if gate is None else gate.apply(images, segment, labels.mask_dtype, real)

@@ -332,3 +332,18 @@ def test_the_help_says_what_a_group_of_settings_takes(capsys):
     with pytest.raises(SystemExit):
         cli.parse(Settings, POSITIONALS, "python -m made", "Does nothing.", ["--help"])
     assert "A YAML file of the settings of this group." in capsys.readouterr().out
+
+
+def test_a_positional_that_may_come_several_times_is_a_list(capsys):
+    def parse_runs(*arguments):
+        return cli.parse(Settings, {"runs": "Where."}, "python -m made", "Nothing.", list(arguments), several="runs")
+
+    assert parse_runs("one", "two", "--epochs", "3") == ({"runs": ["one", "two"]}, Settings(epochs=3))
+    assert parse_runs("--plan_only", "one")[0] == {"runs": ["one"]}
+    with pytest.raises(SystemExit):
+        parse_runs()
+    assert "runs" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        parse_runs("--print_config")
+    assert exit_.value.code == 0
+    assert "runs" not in yaml.safe_load(capsys.readouterr().out)

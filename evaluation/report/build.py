@@ -118,6 +118,11 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         facts["classes"] = ", ".join(evaluation.class_names)
     if best := best_epoch(evaluation):
         facts["best epoch"] = f"{best.epoch} of {len(evaluation.history)}"
+    settings = evaluated.get("settings", {})
+    if settings.get("ensemble"):
+        facts["averaged with"] = ", ".join(settings["ensemble"])
+    if settings.get("tta"):
+        facts["averaged over"] = "8 symmetries of an image"
     facts["threshold"] = metrics.get("threshold")
     if "gate" in metrics:
         facts["gate"] = f"{metrics['gate']}, cleared {metrics['num_cleared']} of {metrics['num_judged']}"

@@ -1,0 +1,1 @@
+"""Evaluations side by side: which run is better, and how sure is that?"""
