@@ -128,11 +128,9 @@ class Pixels(NamedTuple):
 
 def class_pixels(evaluation: Evaluation) -> dict[str, Pixels]:
     """Returns the pixels of each class by name; nothing where per_image.csv does not count them."""
-    images, classes = evaluation.images, evaluation.class_names
-    if not {"tp", "tp/" + "".join(classes[:1])} & {*images.columns} or evaluation.metrics.get("dice_per_image") is None:
-        return {}
-    suffixes = {name: f"/{name}" if f"tp/{name}" in images else "" for name in classes}
-    return {
-        name: Pixels(*(int(images[f"{kind}{suffix}"].sum()) for kind in ("tp", "fn", "fp")))
-        for name, suffix in suffixes.items()
-    }
+    images, found = evaluation.images, {}
+    for name in evaluation.class_names:
+        suffix = f"/{name}" if f"tp/{name}" in images else ""
+        if f"tp{suffix}" in images:
+            found[name] = Pixels(*(int(images[f"{kind}{suffix}"].sum()) for kind in ("tp", "fn", "fp")))
+    return found

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import evaluation.report
 from evaluation.config import EvalConfig
 from evaluation.folder import write_confusion, write_evaluated, write_metrics
 from evaluation.pictures import file_name
@@ -54,18 +56,18 @@ class Page(HTMLParser):
 
 def write_run(folder: Path, images: pd.DataFrame, metrics: dict, classes=("background", "cell"), **files) -> Path:
     """Writes a RUN folder with the evaluation of its test split; returns the evaluation's folder."""
-    evaluation = folder / "eval" / "test"
-    (evaluation / "result-image").mkdir(parents=True)
-    images.to_csv(evaluation / "per_image.csv", index=False)
-    write_metrics(evaluation, {"num_examples": len(images), "threshold": 0.5, **metrics})
+    judged = folder / "eval" / "test"
+    (judged / "result-image").mkdir(parents=True)
+    images.to_csv(judged / "per_image.csv", index=False)
+    write_metrics(judged, {"num_examples": len(images), "threshold": 0.5, **metrics})
     records = {"name": "cells", "classes": [*classes], "overlapping": False, "fingerprint": "f" * 64}
     (folder / "config.json").write_text(json.dumps({"train": {"epochs": 3}, "records": records}))
     for key in files.get("pictures", ()):
         pixels = np.random.default_rng(0).integers(0, 255, [60, 240, 3]).astype(np.uint8)
-        Image.fromarray(pixels).save(evaluation / "result-image" / f"worst-01-{file_name(key)}.png")
+        Image.fromarray(pixels).save(judged / "result-image" / f"worst-01-{file_name(key)}.png")
     if "history" in files:
         files["history"].to_csv(folder / "history.csv", index=False)
-    return evaluation
+    return judged
 
 
 def make_images(keys: list[str]) -> pd.DataFrame:
@@ -243,6 +245,13 @@ def test_a_folder_without_scores_is_refused_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.json: expected JSON, found damage"):
         write_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def test_what_the_page_is_made_of_is_installed():
+    folder = Path(evaluation.report.__file__).parent
+    project = tomllib.loads((folder.parents[1] / "pyproject.toml").read_text())
+    installed = project["tool"]["setuptools"]["package-data"]["evaluation.report"]
+    assert {*installed} == {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
 
 
 def look_at(path: Path, *arguments: str) -> tuple[str, list[str]]:
