@@ -22,7 +22,7 @@ def clear_folder(folder: Path) -> None:
         for old in (folder / name).glob("*.png"):
             old.unlink()
     (folder / PREDICTIONS_FOLDER).rmdir()
-    for name in (METRICS_FILE, PER_IMAGE_FILE, CONFUSION_FILE, EVALUATED_FILE, REPORT_FILE):
+    for name in (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE, EVALUATED_FILE, REPORT_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 _WIDTH, _HEIGHT = 440, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 416, 14, 206
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 416, 18, 206
 _STEPS = (1, 2, 5, 10)  # of logarithmic axes
 
 
@@ -85,15 +85,18 @@ def scatter(
     return _markup(svg)
 
 
-def curves(lines: list[Curve], x_label: str, y_label: str, mark: tuple[float, float, str] | None = None) -> Markup:
-    """Returns lines with a legend; `mark` is a point (x, y) and what it says."""
+def curves(
+    lines: list[Curve], x_label: str, y_label: str, mark: tuple[float, float, str] | None = None, share: bool = False
+) -> Markup:
+    """Returns lines with a legend; `mark` is a point (x, y) and what it says, `share` says that y is at most 1."""
     xs, ys = (
         np.concatenate([np.asarray(values, float) for values in rows])
         for rows in zip(*(c[2:] for c in lines), strict=True)
     )
-    xs, ys = xs[np.isfinite(xs)], ys[np.isfinite(ys)]
-    low, high = min(0.0, ys.min()), ys.max()
-    svg, x, y = _frame((xs.min(), max(xs.max(), xs.min() + 1)), (low, high or 1), x_label, y_label, y_label)
+    ys = ys[np.isfinite(ys)]
+    low, high = min(0.0, *ys), 1.0 if share else max([*ys, 0.0]) or 1.0
+    x_bounds = (xs.min(), xs.max() if xs.max() > xs.min() else xs.min() + 1)
+    svg, x, y = _frame(x_bounds, (low, high), x_label, y_label, y_label)
     for curve in lines:
         pairs = [(x.place(a), y.place(b)) for a, b in zip(curve.x, curve.y, strict=True) if np.isfinite(b)]
         _line(svg, f"line-{curve.ink}", pairs)
@@ -105,9 +108,9 @@ def curves(lines: list[Curve], x_label: str, y_label: str, mark: tuple[float, fl
         _write(svg, x.place(place) + (-2 if right else 2), below, words, "end" if right else "start")
     if len(lines) > 1:
         for number, curve in enumerate(lines):
-            left = _RIGHT - 70 * (len(lines) - number)
-            _line(svg, f"line-{curve.ink}", [(left, _HEIGHT - 8), (left + 16, _HEIGHT - 8)])
-            _write(svg, left + 20, _HEIGHT - 4, curve.name, "start")
+            left = _RIGHT - 80 * (len(lines) - number)
+            _line(svg, f"line-{curve.ink}", [(left, 5), (left + 16, 5)])
+            _write(svg, left + 20, 9, curve.name, "start")
     return _markup(svg)
 
 

@@ -37,7 +37,7 @@ def score_figures(evaluation: Evaluation) -> list[Figure]:
         if len(known) > 1:
             lines.append(Curve(SCORES[name].label.split()[0], ink, *zip(*known, strict=True)))
     if lines:
-        chart = curves(lines, "IoU from which objects match", f"{', '.join(line.name for line in lines)} of objects")
+        chart = curves(lines, "IoU from which objects match", "score of objects", share=True)
         figures.append(Figure("thresholds", "How well a prediction must fit to count as found", chart))
     return figures
 
@@ -91,5 +91,6 @@ def learning_figures(evaluation: Evaluation) -> list[Figure]:
         ]
         words = f"best, epoch {best.epoch}: {best.value:.3f}"
         mark = (best.epoch, best.value, words) if name == best.score else None
-        figures.append(Figure(f"learning-{name}", f"Learning curve: {label}", curves(lines, "epoch", label, mark)))
+        chart = curves(lines, "epoch", label, mark, share=name == best.score)
+        figures.append(Figure(f"learning-{name}", f"Learning curve: {label}", chart))
     return figures

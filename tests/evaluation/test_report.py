@@ -177,6 +177,16 @@ def test_each_class_has_its_scores_and_its_pixels(tmp_path):
     assert "of 20<" in text and "of 200<" in text
 
 
+def test_points_of_a_curve_lie_where_their_values_are(tmp_path):
+    metrics = {**METRICS, "object_f2@0.50": 1.0, "object_f2@0.75": 0.5, "object_f2@0.95": 0.0, "object_f2@0.90": None}
+    text = write_report(write_run(tmp_path / "run", make_images(["a", "b"]), metrics)).read_text()
+    chart = text[text.index('id="chart-thresholds"') :]
+    points = re.search('points="([^"]+)"', chart)[1].split()
+    (left, top), (middle, half), (right, bottom) = (tuple(map(float, point.split(","))) for point in points)
+    assert half == pytest.approx((top + bottom) / 2) and top < bottom
+    assert (middle - left) / (right - left) == pytest.approx(0.25 / 0.45, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("bounds", "baseline", "words"),
     [
