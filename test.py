@@ -44,6 +44,7 @@ def main() -> None:
         _judge_classifier(trained, what, run.evaluation(config.name), how, title)
     else:
         _judge_segmenter(trained, classifier, what, run, how, title)
+    _report(trained, info, run, config)
 
 
 def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
@@ -89,6 +90,17 @@ def _judge_segmenter(trained, classifier, what, run, how, title: str) -> None:
     if how[0].submission:
         tell(f"to submit {folder / SUBMISSION_FILE}")
     tell(f"pictures  {folder / PICTURES_FOLDER}")
+
+
+def _report(trained, info, run, config: EvalConfig) -> None:
+    """Says in the evaluation's folder what was evaluated; of labelled records makes its page, and tells."""
+    from evaluation.folder import write_evaluated
+    from evaluation.report.build import write_report
+
+    folder = run.evaluation(config.name)
+    write_evaluated(folder, info.name, info.fingerprint, run.model.name, trained.digest, config)
+    if info.labeled:
+        cli.console.print(f"report    {write_report(folder)}")
 
 
 if __name__ == "__main__":

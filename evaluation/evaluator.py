@@ -16,6 +16,7 @@ from evaluation.folder import (
     PICTURES_FOLDER,
     PREDICTIONS_FOLDER,
     clear_folder,
+    write_confusion,
     write_metrics,
 )
 from evaluation.pictures import draw_comparison, file_name
@@ -85,6 +86,8 @@ def evaluate(
     if judged:
         metrics |= summarize_all(judged, classes, config.seed)
         table = _write_tables(folder, judged, classes)
+        if judged.confusion is not None:
+            write_confusion(folder, judged.confusion, trained.classes)
         chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
     else:
         chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}

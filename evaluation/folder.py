@@ -1,10 +1,18 @@
 """The folder of an evaluation: what its files are called."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.config import EvalConfig
 
 METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", "per_group.csv"
 SUBMISSION_FILE = "submission.csv"
+CONFUSION_FILE, EVALUATED_FILE, REPORT_FILE = "confusion.csv", "evaluated.json", "report.html"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
 
 
@@ -15,10 +23,33 @@ def clear_folder(folder: Path) -> None:
         for old in (folder / name).glob("*.png"):
             old.unlink()
     (folder / PREDICTIONS_FOLDER).rmdir()
-    for name in (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, SUBMISSION_FILE):
+    tables = (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE)
+    for name in (*tables, EVALUATED_FILE, REPORT_FILE, SUBMISSION_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_metrics(folder: Path, metrics: dict) -> None:
     """Writes metrics.json."""
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def write_confusion(folder: Path, pixels: np.ndarray, classes: list[str]) -> None:
+    """Writes confusion.csv: pixels (int64 [classes, classes]) of all images, a row for each true class."""
+    pd.DataFrame(pixels, pd.Index(classes, name="true"), classes).to_csv(folder / CONFUSION_FILE)
+
+
+def write_evaluated(folder: Path, records: str, fingerprint: str, model: str, digest: str, config: EvalConfig) -> None:
+    """Writes evaluated.json: what was evaluated, and how.
+
+    Args:
+      folder: of the evaluation.
+      records, fingerprint: name of the records and what tells them from others.
+      model, digest: name of the model's file and its SHA-256; of several models, one of theirs.
+      config: settings.
+    """
+    content: dict[str, Any] = {
+        "records": {"name": records, "fingerprint": fingerprint},
+        "model": {"file": model, "sha256": digest},
+        "settings": dataclasses.asdict(config),
+    }
+    (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")

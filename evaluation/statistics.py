@@ -112,13 +112,24 @@ def overlapping_counts(cells: np.ndarray) -> Counts:
     return Counts(tp, fp, fn, tn, correct, correct + (fp + fn).sum(1, keepdims=True))
 
 
+def pixel_tables(
+    truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int, overlapping: bool
+) -> np.ndarray:
+    """Returns what `confusion`, or `class_cells` where classes overlap, says of each pair of masks [height, width]."""
+    table_of = class_cells if overlapping else confusion
+    return np.stack([table_of(truth, found, num_classes) for truth, found in zip(truths, predictions, strict=True)])
+
+
+def table_counts(tables: np.ndarray, classes: list[str], overlapping: bool) -> Counts:
+    """Returns the counts of `pixel_tables`, of the classes that are scored."""
+    return overlapping_counts(tables) if overlapping else exclusive_counts(tables, scored_classes(classes, overlapping))
+
+
 def count_masks(
     truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], classes: list[str], overlapping: bool
 ) -> Counts:
     """Returns the counts of pairs of masks, each [height, width], of the classes that are scored."""
-    table_of = class_cells if overlapping else confusion
-    tables = np.stack([table_of(truth, found, len(classes)) for truth, found in zip(truths, predictions, strict=True)])
-    return overlapping_counts(tables) if overlapping else exclusive_counts(tables, scored_classes(classes, overlapping))
+    return table_counts(pixel_tables(truths, predictions, len(classes), overlapping), classes, overlapping)
 
 
 def image_scores(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

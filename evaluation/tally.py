@@ -8,7 +8,7 @@ from evaluation.boundary import Distances
 from evaluation.config import EvalConfig
 from evaluation.objects import ObjectCounts
 from evaluation.shapes import ImageMasks, Shapes, ShapeTask, judge_images, judge_volume
-from evaluation.statistics import Counts, count_masks
+from evaluation.statistics import Counts, pixel_tables, table_counts
 from evaluation.volumes import VolumeCollector, VolumeKey, align_distances, sum_counts
 from evaluation.workers import Calls, Pool
 from records.info import scored_classes
@@ -39,6 +39,7 @@ class Judged(NamedTuple):
       objects, distances: of their shapes; None: not judged.
       distance_unit: "px" or "mm".
       volumes: None where the images are no slices, or no volume has several of them.
+      confusion: int64 [classes, classes], all images' pixels by (true class, predicted class); None: classes overlap.
     """
 
     keys: list[str]
@@ -48,6 +49,7 @@ class Judged(NamedTuple):
     distances: Distances | None
     distance_unit: str
     volumes: Volumes | None
+    confusion: np.ndarray | None = None
 
 
 class Tally:
@@ -64,6 +66,7 @@ class Tally:
         self._keys: list[str] = []
         self._slices: list[tuple[VolumeKey, int]] = []
         self._counts: list[Counts] = []
+        self._confusion: np.ndarray | int = 0
         self._units: set[str] = set()
         self._shapes = Calls(pool, max(1, _CALLS_PER_WORKER * pool.workers))
         # One at a time, because a volume is large: while it is judged the slices of the next are collected.
@@ -78,7 +81,9 @@ class Tally:
           ValueError: the spacing of some images is known, that of others is not; or slices of a volume come apart.
         """
         # A batch at a time, because confusion matrices of all images would fill the memory.
-        self._counts.append(count_masks(batch["mask"], batch["prediction"], self._classes, self._overlapping))
+        tables = pixel_tables(batch["mask"], batch["prediction"], len(self._classes), self._overlapping)
+        self._counts.append(table_counts(tables, self._classes, self._overlapping))
+        self._confusion += tables.sum(0)
         self._keys += [key.decode() for key in batch["source_id"]]
         places = [
             (VolumeKey(group.decode(), filename.decode()), int(index))
@@ -124,6 +129,7 @@ class Tally:
             distances=_stack(Distances, shapes, "distances") if self._task.distances else None,
             distance_unit=next(iter(self._units), "px"),
             volumes=self._finish_volumes(counts),
+            confusion=None if self._overlapping else self._confusion,
         )
 
     def _finish_volumes(self, counts: Counts) -> Volumes | None:

@@ -94,7 +94,8 @@ def three_classes(tmp_path_factory) -> Path:
 
 def test_what_is_written_is_what_is_returned(judged):
     metrics, folder = judged
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "per_image.csv", "result-image"}
+    files = {"metrics.json", "per_image.csv", "confusion.csv"}
+    assert {path.name for path in folder.iterdir()} == {*files, "result-image"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert (metrics["num_examples"], metrics["threshold"]) == (14, 0.5)
 
@@ -123,6 +124,18 @@ def test_per_image_rows_agree_with_the_metrics(judged):
     assert metrics["recall"] == pytest.approx(tp / (tp + fn))
     assert metrics["pixel_accuracy"] == pytest.approx(1 - (fp + fn) / (14 * 64 * 64))
     np.testing.assert_allclose(table["dice"], 2 * table["tp"] / (2 * table["tp"] + table["fp"] + table["fn"]))
+
+
+def test_the_confusion_matrix_counts_the_pixels_of_all_images(judged, nuclei_records, info):
+    _, folder = judged
+    expected = np.zeros([2, 2], int)
+    for image, mask in read_split(nuclei_records, info, "train").values():
+        found = image[..., 0] >= 128
+        for true in (0, 1):
+            expected[true] += [(~found & (mask == true)).sum(), (found & (mask == true)).sum()]
+    table = pd.read_csv(folder / "confusion.csv", index_col="true")
+    assert [*table.index] == [*table.columns] == info.classes
+    np.testing.assert_array_equal(table, expected)
 
 
 def test_best_median_and_worst_are_drawn_in_their_order(judged):

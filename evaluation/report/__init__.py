@@ -1,0 +1,1 @@
+"""report.html: an evaluation on one page that needs no other file."""
