@@ -1,6 +1,8 @@
 """Raw images to records to a trained model to its judgement, in one process."""
 
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def write_nuclei_by_hand(raw) -> None:
             (raw / split / name / f"{number}.png").write_bytes(encode_png(pixels.astype(np.uint8)))
 
 
-def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path):
+def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path, monkeypatch):
     raw, records, folder = (tmp_path / name for name in ("raw", "records", "run"))
     write_nuclei_by_hand(raw)
     make_records("folder", raw, records, size=64)
@@ -79,3 +81,15 @@ def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path):
         silent_progress,
     )
     assert val["dice_per_image"] == pytest.approx(state.best_score, abs=1e-5)
+
+    # The command: an ensemble of a run with itself is the run, and lies beside what it alone has scored.
+    for flags in ([], ["--ensemble", f"[{folder}]"], ["--tta"]):
+        monkeypatch.setattr(sys, "argv", ["test.py", str(folder), str(records), "--split=val", "--pictures=1", *flags])
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path("test.py", run_name="__main__")
+    alone, twice, turned = (
+        json.loads((folder / "eval" / name / "metrics.json").read_text()) for name in ("val", "val-ensemble", "val-tta")
+    )
+    assert twice == alone
+    assert turned["dice_pooled"] != alone["dice_pooled"]
+    assert all((folder / "eval" / name / "report.html").is_file() for name in ("val", "val-ensemble", "val-tta"))
