@@ -118,6 +118,7 @@ def kernels_of(run: RunFolder) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_stays_as_it_was_and_then_learns(records, tmp_path):
     kernels = {}
     for name, rate, epochs in (("initial", 1e-30, 1), ("frozen", 1e-3, 1), ("thawed", 1e-3, 2)):
