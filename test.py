@@ -1,5 +1,6 @@
 """python test.py RUN RECORDS [settings]: judges a trained run on held-out shards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cli
@@ -24,30 +25,37 @@ def main() -> None:
         read_config(RunFolder(Path(member)))
     info = read_info(paths["records"], check_shards=False)
     info.shards(config.split)
+    from evaluation.folder import evaluation_name, write_evaluated
+    from evaluation.report.build import write_report
     from evaluation.submission import check_submission
-    from inference.predictor import check_fits, combine, load_run
+    from inference.predictor import load_predictor
+    from inference.run import check_fits, load_run
     from training.devices import choose_strategy
 
     strategy, _ = choose_strategy(config.virtual_replicas)
+    predictor = load_predictor(paths["run"], config, strategy)
     with strategy.scope():
-        trained = combine([load_run(RunFolder(Path(member))) for member in members], members, config.tta)
         classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
+    trained = predictor.trained
     cli.console.print(f"precision {trained.precision}")
     for member, name in zip((trained, *trained.others), members, strict=True):
         check_fits(member, info, name, paths["records"])
     check_submission(trained, config)
     run, title = RunFolder(Path(paths["run"])), f"{paths['run']} on {paths['records']}, split {config.split}"
-    what, how = (paths["records"], info), (config, strategy, cli.progress)
+    folder = run.evaluation(evaluation_name(config, info, trained.fingerprint))
     if trained.task == "classify":
-        if classifier:
-            raise ValueError(f"gate: expected a run that segments, to be gated, found {run.path} of --task classify")
-        _judge_classifier(trained, what, run.evaluation(config.name), how, title)
+        if classifier or config.original:
+            raise ValueError(f"gate, original: expected a run that segments, found {run.path} of --task classify")
+        _judge_classifier(trained, (paths["records"], info), folder, config, strategy, title)
     else:
-        _judge_segmenter(trained, classifier, what, run, how, title)
-    _report(trained, info, run, config)
+        _judge_segmenter(predictor, classifier, (paths["records"], info), run, folder, config, title)
+    steps = predictor.describe() if trained.task == "segment" else {}
+    write_evaluated(folder, info.name, info.fingerprint, run.model.name, trained.digest, config, steps)
+    if info.labeled:
+        cli.console.print(f"report    {write_report(folder)}")
 
 
-def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
+def _judge_classifier(trained, what, folder: Path, config: EvalConfig, strategy, title: str) -> None:
     """Judges whether there is any object, and tells."""
     from evaluation.classification import evaluate_classifier
     from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER
@@ -55,7 +63,7 @@ def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
 
     _, info = what
     tell = cli.console.print
-    metrics = evaluate_classifier(trained, *what, folder, *how)
+    metrics = evaluate_classifier(trained, *what, folder, config, strategy, cli.progress)
     if info.labeled:
         tell(classification_table(metrics, title))
         tell(f"scores    {folder / METRICS_FILE}")
@@ -66,41 +74,33 @@ def _judge_classifier(trained, what, folder: Path, how, title: str) -> None:
     tell(f"answers   {folder / PER_IMAGE_FILE}")
 
 
-def _judge_segmenter(trained, classifier, what, run, how, title: str) -> None:
+def _judge_segmenter(predictor, classifier, what, run, folder: Path, config: EvalConfig, title: str) -> None:
     """Judges masks, gated where there is a classifier, and tells."""
     from evaluation.evaluator import evaluate
     from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, SUBMISSION_FILE
     from evaluation.gating import open_gate
-    from evaluation.table import gate_line, score_table
+    from evaluation.table import gate_line, score_table, steps_line
 
     _, info = what
-    tell, folder = cli.console.print, run.evaluation(how[0].name)
+    tell, tuned = cli.console.print, None
+    tell(f"masks     {steps_line(predictor, run.postprocess, config)}")
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
-    gate, tuned = open_gate(trained, classifier, *what, run.gate, *how) if classifier else (None, None)
-    metrics = evaluate(trained, *what, folder, *how, gate)
+    if classifier:
+        gate, tuned = open_gate(predictor, classifier, *what, run.gate, config, cli.progress)
+        predictor = replace(predictor, gate=gate)
+    metrics = evaluate(predictor, *what, folder, config, cli.progress)
     if info.labeled:
         tell(score_table(metrics, title))
-    if gate:
-        tell(f"gate      {gate_line(metrics, tuned, 'tiles' if trained.crop else 'images')}")
+    if tuned:
+        tell(f"gate      {gate_line(metrics, tuned, 'tiles' if predictor.trained.crop else 'images')}")
     if info.labeled:
         tell(f"scores    {folder / METRICS_FILE}")
     else:
         tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
         tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
-    if how[0].submission:
+    if config.submission:
         tell(f"to submit {folder / SUBMISSION_FILE}")
     tell(f"pictures  {folder / PICTURES_FOLDER}")
-
-
-def _report(trained, info, run, config: EvalConfig) -> None:
-    """Says in the evaluation's folder what was evaluated; of labelled records makes its page, and tells."""
-    from evaluation.folder import write_evaluated
-    from evaluation.report.build import write_report
-
-    folder = run.evaluation(config.name)
-    write_evaluated(folder, info.name, info.fingerprint, run.model.name, trained.digest, config)
-    if info.labeled:
-        cli.console.print(f"report    {write_report(folder)}")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def _test(run, records: str, info, strategy) -> float | None:
     """Returns Dice per image of the run's model on the test split, None where that is empty."""
     from evaluation.config import EvalConfig
     from evaluation.evaluator import evaluate
-    from inference.predictor import load_run
+    from inference.predictor import Predictor
+    from inference.run import load_run
     from records.info import judged_split
 
     if judged_split(info, None) != "test":
@@ -122,7 +123,7 @@ def _test(run, records: str, info, strategy) -> float | None:
     with strategy.scope():
         trained = load_run(run)
     folder, config = run.evaluation("test"), EvalConfig(pictures=0)
-    metrics = evaluate(trained, records, info, folder, config, strategy, cli.show_nothing)
+    metrics = evaluate(Predictor(trained, strategy), records, info, folder, config, cli.show_nothing)
     return metrics["dice_per_image"]
 
 

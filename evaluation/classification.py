@@ -4,6 +4,7 @@ The judged answers are those of images or, of a model trained on crops, of tiles
 is the truth: such an answer counts in no score.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from evaluation.folder import PER_IMAGE_FILE, PICTURES_FOLDER, clear_folder, wri
 from evaluation.pictures import draw_truth, file_name
 from evaluation.statistics import Ratio, bootstrap
 from imaging.codec import decode_mask
-from inference.predictor import TrainedModel, classify_batches
+from inference.postprocess import PLAIN_THRESHOLD
+from inference.predictor import classify_batches
+from inference.run import TrainedModel
 from records.damage import explain_damage
 from records.info import RecordsInfo
 from records.schema import class_areas, decode_pixels, known_pixels
@@ -36,6 +39,8 @@ def evaluate_classifier(
     Where the records are unlabelled there are probabilities alone.
     """
     clear_folder(folder)
+    if config.threshold is None:
+        config = dataclasses.replace(config, threshold=PLAIN_THRESHOLD)
     files, batches = split_batches(
         records, info, config.split, trained.crop, config.batch_size, strategy, whole_masks=True
     )

@@ -1,51 +1,32 @@
 """Batch evaluation of a trained run on one split of records."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import tensorflow as tf
 
 from evaluation.config import EvalConfig, Progress
-from evaluation.csv_tables import per_group_table, per_image_table
 from evaluation.examples import check_complete, read_examples, split_batches
-from evaluation.folder import (
-    PER_GROUP_FILE,
-    PER_IMAGE_FILE,
-    PICTURES_FOLDER,
-    PREDICTIONS_FOLDER,
-    clear_folder,
-    write_confusion,
-    write_metrics,
-)
-from evaluation.pictures import draw_comparison, file_name
-from evaluation.scores import summarize_all
+from evaluation.folder import PREDICTIONS_FOLDER, clear_folder, write_metrics
+from evaluation.judging import Shown, draw_images, judge, rank_images
+from evaluation.original import OriginalRecords
+from evaluation.pictures import file_name
+from evaluation.raw_images import Place, RawImages, RawJoiner, read_raw_images
+from evaluation.reliability import count_probabilities
+from evaluation.scores import Scores
 from evaluation.submission import write_submission
-from evaluation.tally import Judged, Tally
-from evaluation.workers import default_workers, worker_pool
 from imaging.codec import decode_mask, encode_png
-from inference.gate import Gate
-from inference.predictor import TrainedModel, join_tiles, predict_batches, predict_image
+from inference.postprocess import Postprocess, object_splits
+from inference.predictor import Batch, Predictor
 from records.damage import explain_damage
-from records.info import RecordsInfo
-from records.schema import decode_pixels
-
-_FEW = 100
-"""So many images are judged sooner in this process than others have started."""
+from records.info import RecordsInfo, read_info
+from records.schema import Record, decode_pixels
 
 
 def evaluate(
-    trained: TrainedModel,
-    records: str,
-    info: RecordsInfo,
-    folder: Path,
-    config: EvalConfig,
-    strategy: tf.distribute.Strategy,
-    progress: Progress,
-    gate: Gate | None = None,
-) -> dict[str, float | list[float] | None]:
-    """Writes metrics.json, per_image.csv, per_group.csv, result-image/ and what `write_submission` does into `folder`.
+    predictor: Predictor, records: str, info: RecordsInfo, folder: Path, config: EvalConfig, progress: Progress
+) -> Scores:
+    """Writes metrics.json, the files of `judge`, result-image/ and what `write_submission` does into `folder`.
 
     Returns the metrics.
 
@@ -54,107 +35,144 @@ def evaluate(
     clears are not segmented.
     """
     clear_folder(folder)
-    total, classes = info.splits[config.split].num_examples, list(trained.scored_classes.values())
+    trained, total = predictor.trained, info.splits[config.split].num_examples
+    original = _Original(predictor, records, info, config) if config.original else None
     files, batches = split_batches(
-        records, info, config.split, trained.crop, config.batch_size, strategy, details=info.labeled
+        records,
+        info,
+        config.split,
+        trained.crop,
+        config.batch_size,
+        predictor.strategy,
+        whole_masks=True,
+        overlap=predictor.tile_overlap,
+        details=info.labeled,
     )
-    keys: list[str] = []
-    cleared: list[np.ndarray] = []
+    watch = _Watch()
+    measure = count_probabilities(trained.labels, trained.scored_classes)
     with (
-        write_submission(folder, trained, records, info, config) as submit,
+        write_submission(folder, predictor, records, info, config) as submit,
         progress("evaluate", total) as report,
         explain_damage(records, info, files),
-        worker_pool(_count_workers(config, total) if info.labeled else 0) as pool,
     ):
-        tally = Tally(trained.classes, trained.overlapping, config, pool) if info.labeled else None
-        found = _note_cleared(predict_batches(trained, batches, strategy, config.threshold, gate), cleared)
-        for batch in found if trained.crop is None else join_tiles(found):
-            keys += [key.decode() for key in batch["source_id"]]
-            if tally:
-                tally.add(batch)
-            else:
-                _write_predictions(folder / PREDICTIONS_FOLDER, keys[-len(batch["prediction"]) :], batch["prediction"])
-            submit(batch)
-            report(len(keys))
-        check_complete(records, info, config.split, len(keys))
-        judged = tally and tally.finish()
-    metrics: dict = {"num_examples": len(keys), "threshold": config.threshold}
-    if gate is not None:
-        of_gate = np.concatenate(cleared)
-        metrics |= {"gate": config.gate, "gate_threshold": gate.threshold}
-        metrics |= {"num_cleared": int(of_gate.sum()), "num_judged": len(of_gate)}
-    if judged:
-        metrics |= summarize_all(judged, classes, config.seed)
-        table = _write_tables(folder, judged, classes)
-        if judged.confusion is not None:
-            write_confusion(folder, judged.confusion, trained.classes)
-        chosen, scores = _rank(table, config.pictures), dict(zip(table["source_id"], table["dice"], strict=True))
-    else:
-        chosen, scores = {f"{index + 1:02d}": key for index, key in enumerate(keys[: 3 * config.pictures])}, {}
+        if config.submission or original:
+            probable = _pass_on(watch.note(predictor.probabilities(batches), report), submit)
+            found = original.batches(probable) if original else (predictor.decide(one, measure) for one in probable)
+        else:
+            found = watch.note(predictor.masks(batches, measure), report)
+        if info.labeled:
+            scores = judge(_with_splits(found, predictor), info, folder, total, config)
+        else:
+            scores = {}
+            _write_predictions(folder / PREDICTIONS_FOLDER, found)
+        check_complete(records, info, config.split, len(watch.keys))
+    metrics = {"num_examples": len(watch.keys), **_thresholds(predictor)}
+    metrics |= watch.gate_scores(predictor, config) | scores
     write_metrics(folder, metrics)
-    _draw(trained, records, info, folder / PICTURES_FOLDER, chosen, config.threshold, scores, gate)
+    if info.labeled:
+        chosen = rank_images(folder, config.pictures)
+    else:
+        chosen = {f"{index + 1:02d}": (key, None) for index, key in enumerate(watch.keys[: 3 * config.pictures])}
+    show = original.show if original else _shower(predictor, records, info, [key for key, _ in chosen.values()])
+    window = info.stored_window(trained.window)
+    draw_images(folder, chosen, show, trained.scored_classes, trained.overlapping, window)
     return metrics
 
 
-def _count_workers(config: EvalConfig, total: int) -> int:
-    if config.workers is not None:
-        return config.workers
-    return default_workers() if total > _FEW and (config.objects or config.distances) else 0
+class _Watch:
+    """What is known of the records that went by."""
+
+    def __init__(self):
+        self.keys: list[str] = []
+        self._cleared: list[np.ndarray] = []
+
+    def note(self, batches: Iterable[Batch], report: Callable[[int], None]) -> Iterator[Batch]:
+        """Yields the batches; tells how many records there were."""
+        for batch in batches:
+            self.keys += [key.decode() for key in batch["source_id"]]
+            if "cleared" in batch:
+                self._cleared.append(np.ravel(batch["cleared"]))
+            yield batch
+            report(len(self.keys))
+
+    def gate_scores(self, predictor: Predictor, config: EvalConfig) -> Scores:
+        """Returns how many images or tiles the gate has cleared, in the form of metrics.json."""
+        if predictor.gate is None:
+            return {}
+        cleared = np.concatenate(self._cleared)
+        return {
+            "gate": config.gate,
+            "gate_threshold": predictor.gate.threshold,
+            "num_cleared": int(cleared.sum()),
+            "num_judged": len(cleared),
+        }
 
 
-def _note_cleared(batches: Iterable[dict], cleared: list[np.ndarray]) -> Iterator[dict]:
-    """Yields the batches, and adds to the list which of their images or tiles the gate has cleared."""
+class _Original:
+    """The split at the raw images' own size."""
+
+    def __init__(self, predictor: Predictor, records: str, info: RecordsInfo, config: EvalConfig):
+        if not info.labeled:
+            raise ValueError(f"original: expected labelled records to be judged, found {records} without masks")
+        self._predictor, self._records, self._dtype = predictor, records, info.dtype
+        self._images: RawImages = read_raw_images(records, info, config.split, None, "original")
+        self._truth = OriginalRecords(config.original, read_info(config.original, check_shards=False), predictor)
+
+    def batches(self, probable: Iterable[Batch]) -> Iterator[Batch]:
+        return self._truth.batches(probable, self._images)
+
+    def show(self, key: str) -> Shown:
+        """Predicts a raw image again, from all its records."""
+        keys = [own for own, place in self._images.places.items() if place.source == key]
+        shown: list[Shown] = []
+
+        def take(place: Place, mask: np.ndarray, _: Postprocess) -> None:
+            shown.append(self._truth.show(place, mask))
+
+        joiner = RawJoiner(self._predictor, self._images, take)
+        for own, record in read_examples(self._records, keys).items():
+            probabilities = self._predictor.image_probabilities(decode_pixels(record, self._dtype))
+            joiner.add({"source_id": [own.encode()], "probabilities": [probabilities]})
+        joiner.finish()
+        return shown[0]
+
+
+def _pass_on(batches: Iterable[Batch], take: Callable[[Batch], None]) -> Iterator[Batch]:
     for batch in batches:
-        if "cleared" in batch:
-            cleared.append(batch["cleared"])
+        take(batch)
         yield batch
 
 
-def _write_tables(folder: Path, judged: Judged, class_names: list[str]) -> pd.DataFrame:
-    """Writes per_image.csv and, where groups have several images, per_group.csv; returns the former."""
-    table, groups = per_image_table(judged, class_names), per_group_table(judged, class_names)
-    table.to_csv(folder / PER_IMAGE_FILE, index=False)
-    if groups is not None:
-        groups.to_csv(folder / PER_GROUP_FILE, index=False)
-    return table
+def _with_splits(batches: Iterable[Batch], predictor: Predictor) -> Iterator[Batch]:
+    """Yields the batches with how touching objects are told apart, where they do not say it."""
+    splits = object_splits(predictor.postprocess, predictor.trained.scored_classes)
+    for batch in batches:
+        yield {"splits": [splits] * len(batch["source_id"])} | batch
 
 
-def _write_predictions(folder: Path, keys: list[str], predictions: Sequence[np.ndarray]) -> None:
+def _thresholds(predictor: Predictor) -> Scores:
+    """Returns the threshold, in the form of metrics.json: of all classes, or None and each."""
+    steps = predictor.describe()
+    each = {name: of_class["threshold"] for name, of_class in steps.items()}
+    if len(set(each.values())) == 1:
+        return {"threshold": next(iter(each.values()))}
+    return {"threshold": None, **{f"threshold/{name}": threshold for name, threshold in each.items()}}
+
+
+def _write_predictions(folder: Path, batches: Iterable[Batch]) -> None:
     folder.mkdir(exist_ok=True)
-    for key, prediction in zip(keys, predictions, strict=True):
-        (folder / f"{file_name(key)}.png").write_bytes(encode_png(prediction))
+    for batch in batches:
+        for key, prediction in zip(batch["source_id"], batch["prediction"], strict=True):
+            (folder / f"{file_name(key.decode())}.png").write_bytes(encode_png(prediction))
 
 
-def _rank(table: pd.DataFrame, pictures: int) -> dict[str, str]:
-    """Returns the keys of the best, the median and the worst images, by a name such as best-01."""
-    ranked = table.sort_values(["dice", "source_id"], ascending=[False, True])["source_id"].tolist()
-    count = min(pictures, len(ranked))
-    middle = (len(ranked) - count) // 2
-    groups = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[::-1][:count]}
-    return {f"{name}-{index + 1:02d}": key for name, keys in groups.items() for index, key in enumerate(keys)}
+def _shower(predictor: Predictor, records: str, info: RecordsInfo, keys: Sequence[str]) -> Callable[[str], Shown]:
+    """Returns what shows these records."""
+    examples: dict[str, Record] = read_examples(records, list(keys)) if keys else {}
 
-
-def _draw(
-    trained: TrainedModel,
-    records: str,
-    info: RecordsInfo,
-    folder: Path,
-    chosen: dict[str, str],
-    threshold: float,
-    scores: dict[str, float],
-    gate: Gate | None,
-) -> None:
-    if not chosen:
-        return
-    examples = read_examples(records, list(chosen.values()))
-    window = info.stored_window(trained.window)
-    for name, key in chosen.items():
+    def show(key: str) -> Shown:
         record = examples[key]
         image = decode_pixels(record, info.dtype)
-        truth = None if record.mask is None else decode_mask(record.mask)
-        prediction = predict_image(trained, image, threshold, gate)
-        rank = name.replace("-0", " ").replace("-", " ")
-        title = f"{rank}: Dice {scores[key]:.3f}   {record.source_id[:40]}" if key in scores else record.source_id[:40]
-        path = folder / f"{name}-{file_name(key)}.png"
-        classes, overlapping = trained.scored_classes, trained.overlapping
-        draw_comparison(path, image, truth, prediction, classes, title, overlapping, window)
+        return Shown(image, None if record.mask is None else decode_mask(record.mask), predictor.mask(image))
+
+    return show

@@ -18,8 +18,7 @@ def split_batches(
     crop: int | None,
     batch_size: int,
     strategy: tf.distribute.Strategy,
-    whole_masks: bool = False,
-    details: bool = False,
+    **how,
 ) -> tuple[list[ShardFile], tf.data.Dataset]:
     """Returns (files of a split, its batches as `eval_batches` makes them, of equally many examples for every device).
 
@@ -30,13 +29,11 @@ def split_batches(
       crop: side of the tiles; None: whole images.
       batch_size: examples at once, at least.
       strategy: devices.
-      whole_masks: of tiles, see `records.crop.tiles`.
-      details: see `eval_batches`.
+      how: whole_masks, overlap, details: see `eval_batches`.
     """
     replicas = strategy.num_replicas_in_sync
     files = info.shard_files(records, [split])
     rounded = -(-batch_size // replicas) * replicas
-    how = {"whole_masks": whole_masks, "details": details}
     return files, eval_batches(files, info, rounded, InputConfig(crop=crop), **how)
 
 
@@ -49,20 +46,34 @@ def check_complete(records: str, info: RecordsInfo, split: str, found: int) -> N
         )
 
 
+def read_places(records: str, keys: list[str] | None = None) -> pd.DataFrame:
+    """Returns where records are: by key the path of their "shard" and their "offset" in it.
+
+    Args:
+      records: their folder.
+      keys: of which; None: of all.
+
+    Raises:
+      ValueError: offsets.parquet cannot be read.
+    """
+    path = join(records, OFFSETS_FILE)
+    try:
+        with open_file(path) as file:
+            chosen = None if keys is None else [("key", "in", keys)]
+            table = pd.read_parquet(file, columns=["key", "shard", "offset"], filters=chosen).set_index("key")
+        return table.assign(shard=[join(records, shard) for shard in table["shard"]])
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}), and single records are needed; `python -m preprocess` with --overwrite "
+            "makes the records anew"
+        ) from error
+
+
 def read_examples(records: str, keys: list[str]) -> dict[str, Record]:
     """Returns single examples by key, for pictures.
 
     Raises:
       ValueError: offsets.parquet, which says where they are, cannot be read.
     """
-    path = join(records, OFFSETS_FILE)
-    try:
-        with open_file(path) as file:
-            table = pd.read_parquet(file, filters=[("key", "in", keys)]).set_index("key")
-        places = {key: (join(records, table["shard"][key]), int(table["offset"][key])) for key in keys}
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}), and pictures need it; the scores are written; "
-            "`python -m preprocess` with --overwrite makes the records anew"
-        ) from error
-    return {key: decode(read_record(*place)) for key, place in places.items()}
+    table = read_places(records, keys)
+    return {key: decode(read_record(table["shard"][key], int(table["offset"][key]))) for key in keys}

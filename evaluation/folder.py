@@ -9,11 +9,24 @@ import numpy as np
 import pandas as pd
 
 from evaluation.config import EvalConfig
+from records.info import RecordsInfo
 
 METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", "per_group.csv"
 SUBMISSION_FILE = "submission.csv"
-CONFUSION_FILE, EVALUATED_FILE, REPORT_FILE = "confusion.csv", "evaluated.json", "report.html"
+CONFUSION_FILE, CALIBRATION_FILE = "confusion.csv", "calibration.csv"
+EVALUATED_FILE, REPORT_FILE = "evaluated.json", "report.html"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+
+
+def evaluation_name(config: EvalConfig, info: RecordsInfo, trained_on: str) -> str:
+    """Returns the name of an evaluation's folder; of records other than those of the training it names them.
+
+    Args:
+      config: settings.
+      info: of the records that are judged.
+      trained_on: fingerprint of the records that the model was trained on.
+    """
+    return config.name if info.fingerprint == trained_on else f"{config.name}-of-{info.name}-{info.fingerprint[:8]}"
 
 
 def clear_folder(folder: Path) -> None:
@@ -23,7 +36,7 @@ def clear_folder(folder: Path) -> None:
         for old in (folder / name).glob("*.png"):
             old.unlink()
     (folder / PREDICTIONS_FOLDER).rmdir()
-    tables = (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE)
+    tables = (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE, CALIBRATION_FILE)
     for name in (*tables, EVALUATED_FILE, REPORT_FILE, SUBMISSION_FILE):
         (folder / name).unlink(missing_ok=True)
 
@@ -34,11 +47,20 @@ def write_metrics(folder: Path, metrics: dict) -> None:
 
 
 def write_confusion(folder: Path, pixels: np.ndarray, classes: list[str]) -> None:
-    """Writes confusion.csv: pixels (int64 [classes, classes]) of all images, a row for each true class."""
-    pd.DataFrame(pixels, pd.Index(classes, name="true"), classes).to_csv(folder / CONFUSION_FILE)
+    """Writes confusion.csv: pixels (int64) of all images, a row for each true class, see `Judged.confusion`."""
+    names = [*classes, "none of them"][: len(pixels)]
+    pd.DataFrame(pixels, pd.Index(names, name="true"), names).to_csv(folder / CONFUSION_FILE)
 
 
-def write_evaluated(folder: Path, records: str, fingerprint: str, model: str, digest: str, config: EvalConfig) -> None:
+def write_evaluated(
+    folder: Path,
+    records: str,
+    fingerprint: str,
+    model: str,
+    digest: str,
+    config: EvalConfig,
+    postprocess: dict[str, dict],
+) -> None:
     """Writes evaluated.json: what was evaluated, and how.
 
     Args:
@@ -46,10 +68,12 @@ def write_evaluated(folder: Path, records: str, fingerprint: str, model: str, di
       records, fingerprint: name of the records and what tells them from others.
       model, digest: name of the model's file and its SHA-256; of several models, one of theirs.
       config: settings.
+      postprocess: steps that made the masks, by class, see `Predictor.describe`.
     """
     content: dict[str, Any] = {
         "records": {"name": records, "fingerprint": fingerprint},
         "model": {"file": model, "sha256": digest},
         "settings": dataclasses.asdict(config),
+        "postprocess": postprocess,
     }
     (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")

@@ -1,17 +1,18 @@
 """The threshold of a gate: the one with which gate and segmenter score best together on validation."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow import keras
 
 from evaluation.config import EvalConfig, Progress
 from evaluation.examples import check_complete, split_batches
 from evaluation.statistics import Counts, count_masks, image_scores
-from inference.gate import Gate, read_tuned, write_tuned
-from inference.predictor import TrainedModel, check_fits, check_gate, predict_batches
+from inference.gate import Gate, check_gate, read_tuned, write_tuned
+from inference.predictor import Predictor
+from inference.run import TrainedModel, check_fits
 from records.damage import explain_damage
 from records.info import RecordsInfo, training_splits
 
@@ -77,36 +78,33 @@ def _dice(counts: np.ndarray) -> np.ndarray:
 
 
 def tune_gate(
-    trained: TrainedModel,
-    classifier: keras.Model,
-    records: str,
-    info: RecordsInfo,
-    config: EvalConfig,
-    strategy: tf.distribute.Strategy,
-    progress: Progress,
+    predictor: Predictor, classifier: keras.Model, records: str, info: RecordsInfo, batch_size: int, progress: Progress
 ) -> dict[str, Any]:
     """Returns the gate's threshold, and what it does to validation.
 
-    One pass: everything is segmented once, and what clearing would change follows from its pixel counts.
+    One pass: everything is segmented once, and what clearing would change follows from its pixel counts. Tiles do not
+    overlap here, and are not cleaned: what clearing one of them changes does not depend on others then.
 
     Args:
-      trained: segments.
+      predictor: segments.
       classifier: is to be its gate.
       records: folder of those that both were trained on.
       info: of the records.
-      config: settings.
-      strategy: devices.
+      batch_size: images, or tiles, at once.
       progress: shows how far it is.
 
     Returns:
       "threshold"; "dice_per_image" of validation with the gate and "dice_per_image_without"; "num_cleared" of
       "num_judged" images, or tiles where the models are for tiles.
     """
+    trained = predictor.trained
     _, split = training_splits(info, trained.fold)
-    files, batches = split_batches(records, info, split, trained.crop, config.batch_size, strategy)
+    files, batches = split_batches(records, info, split, trained.crop, batch_size, predictor.strategy)
+    judged = dataclasses.replace(predictor, gate=Gate(classifier))
+    predict = judged.masks if trained.crop is None else judged.tile_masks
     keys, seen, probabilities, counts = [], set(), [], []
     with progress("gate", info.splits[split].num_examples) as report, explain_damage(records, info, files):
-        for batch in predict_batches(trained, batches, strategy, config.threshold, Gate(classifier)):
+        for batch in predict(batches):
             keys += batch["source_id"].tolist()
             probabilities.append(batch["probability"])
             counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
@@ -115,10 +113,10 @@ def tune_gate(
     _, images = np.unique(keys, return_inverse=True)
     number = int(images.max()) + 1
     check_complete(records, info, split, number)
-    every, judged = Counts(*map(np.concatenate, zip(*counts, strict=True))), np.concatenate(probabilities)
-    gains = clearing_gains(judged, every, images)
-    threshold = choose_threshold(judged, gains)
-    cleared = judged.astype(np.float64) < threshold
+    every, answers = Counts(*map(np.concatenate, zip(*counts, strict=True))), np.concatenate(probabilities)
+    gains = clearing_gains(answers, every, images)
+    threshold = choose_threshold(answers, gains)
+    cleared = answers.astype(np.float64) < threshold
     totals = np.zeros((number, every.tp.shape[1], 3))
     np.add.at(totals, images, np.stack([every.tp, every.fp, every.fn], -1))
     without = float(_dice(totals).mean())
@@ -127,35 +125,36 @@ def tune_gate(
         "dice_per_image": without + float(gains[cleared].sum()) / number,
         "dice_per_image_without": without,
         "num_cleared": int(cleared.sum()),
-        "num_judged": len(judged),
+        "num_judged": len(answers),
     }
 
 
 def open_gate(
-    trained: TrainedModel,
+    predictor: Predictor,
     classifier: TrainedModel,
     records: str,
     info: RecordsInfo,
     path: Path,
     config: EvalConfig,
-    strategy: tf.distribute.Strategy,
     progress: Progress,
 ) -> tuple[Gate, dict[str, Any]]:
     """Returns (the gate, what `tune_gate` found for it), from a file where it was found before.
 
     Args:
-      trained, config, strategy, progress: as those of `tune_gate`.
+      predictor, progress: as those of `tune_gate`.
       classifier: the gate's, of the run config.gate.
       records, info: to be judged; where these are not those of the training, what was found there counts.
-      path: gate.json in the RUN folder; one of another gate, model or threshold of pixels is replaced.
+      path: gate.json in the RUN folder; one of another gate, model or post-processing is replaced.
+      config: settings.
 
     Raises:
       ValueError: gate, model and records do not fit; or the records are others, and nothing was found before.
     """
+    trained = predictor.trained
     check_gate(classifier, trained, config.gate, str(path.parent))
     check_fits(classifier, info, config.gate, records)
-    identity = {"gate_sha256": classifier.digest, "model_sha256": trained.digest, "pixel_threshold": config.threshold}
-    identity["fingerprint"] = trained.fingerprint
+    identity = {"gate_sha256": classifier.digest, "model_sha256": trained.digest}
+    identity |= {"postprocess": predictor.describe(), "fingerprint": trained.fingerprint}
     tuned = read_tuned(path, identity)
     if tuned is None:
         # Others may be unlabelled, or hold among their validation what was trained on.
@@ -164,7 +163,7 @@ def open_gate(
                 f"gate: expected its threshold in {path}, as {records} is not what {path.parent} was trained on, found "
                 "none; run test.py with this --gate on the records of the training first"
             )
-        found = tune_gate(trained, classifier.model, records, info, config, strategy, progress)
+        found = tune_gate(predictor, classifier.model, records, info, config.batch_size, progress)
         tuned = {"gate": config.gate, **identity, **found}
         write_tuned(path, tuned)
     return Gate(classifier.model, tuned["threshold"]), tuned

@@ -13,12 +13,13 @@ mean average precision) image by image. Each is averaged over the thresholds. An
 found, scores 1 where images are averaged; with either alone it scores 0. With several classes: the mean over classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from evaluation.statistics import Ratio
+from imaging.objects import label_objects
 
 TWENTIETHS = np.arange(10, 20)
 """The IoU thresholds in twentieths: whole numbers, so that exactly a threshold is told from just above."""
@@ -44,11 +45,6 @@ class ObjectCounts(NamedTuple):
     known: np.ndarray
 
 
-def label_objects(area: np.ndarray) -> np.ndarray:
-    """Returns int32 [height, width]: 0 outside the area, 1, 2 ... in its connected parts (8 neighbours)."""
-    return cv2.connectedComponents(area.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
-
-
 def count_matches(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Returns (pairs above each threshold, int64 [thresholds]; number of true objects; of found ones).
 
@@ -67,22 +63,29 @@ def count_matches(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, int,
 
 
 def count_objects(
-    true_areas: np.ndarray, found_areas: np.ndarray, known: np.ndarray, instances: np.ndarray | None
+    true_areas: np.ndarray,
+    found_areas: np.ndarray,
+    known: np.ndarray,
+    instances: np.ndarray | None,
+    splits: Sequence[int] | None = None,
 ) -> ObjectCounts:
     """Returns the counts of one image; without the axis of images.
 
-    Found objects are the connected parts of the predicted areas, true ones those of the instance map or, without one,
-    the connected parts of the true areas. Of an object the known pixels count; one without any is none.
+    Found objects are those of the predicted areas (`imaging.objects.label_objects`), true ones those of the instance
+    map or, without one, the connected parts of the true areas. Of an object the known pixels count; one without any is
+    none.
 
     Args:
       true_areas, found_areas: bool [classes, height, width].
       known: bool [height, width].
       instances: integers [height, width], 0 = none; an object of it is one of the class of its pixels. None: not known.
+      splits: of each class, least distance in pixels of found objects that touch; None: those stay one.
     """
     rows = []
-    for true_area, found_area in zip(true_areas & known, found_areas, strict=True):
+    splits = [0] * len(true_areas) if splits is None else splits
+    for true_area, found_area, split in zip(true_areas & known, found_areas, splits, strict=True):
         true = label_objects(true_area) if instances is None else np.where(true_area, instances, 0)
-        matched, num_true, num_found = count_matches(true, np.where(known, label_objects(found_area), 0))
+        matched, num_true, num_found = count_matches(true, np.where(known, label_objects(found_area, split), 0))
         rows.append((matched, num_true, num_found, count_matches(true, known.astype(np.int32))[0]))
     matched, true, found, by_all = (np.array(column, np.int32) for column in zip(*rows, strict=True))
     return ObjectCounts(matched, true, found, by_all, np.array([known.any()], np.int32))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from evaluation.boundary import distance_ratios, summarize_distances
+from evaluation.calibration import summarize_calibration
 from evaluation.objects import object_ratios, summarize_objects
 from evaluation.statistics import Ratio, bootstrap, overlap_ratios, summarize
 from evaluation.tally import Judged, Volumes
@@ -26,6 +27,8 @@ def summarize_all(judged: Judged, class_names: list[str], seed: int) -> Scores:
     if judged.distances is not None:
         scores |= {"distance_unit": judged.distance_unit, **summarize_distances(judged.distances, class_names)}
         scores |= _intervals(distance_ratios(judged.distances.values), groups, seed)
+    if judged.calibration is not None:
+        scores |= summarize_calibration(judged.calibration, class_names)
     if judged.volumes is not None:
         scores |= _summarize_volumes(judged.volumes, class_names, seed)
     return scores

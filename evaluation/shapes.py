@@ -37,12 +37,14 @@ class ImageMasks(NamedTuple):
       truth, prediction: [height, width], uint8 class indices or uint16 bit fields.
       instances: PNG of the instance map; empty where there is none.
       spacing_mm: between its rows, its columns, and the slices of its volume; None: not known.
+      splits: of each class that is scored, see `count_objects`.
     """
 
     truth: np.ndarray
     prediction: np.ndarray
     instances: bytes
     spacing_mm: tuple[float, float, float] | None
+    splits: Sequence[int] | None = None
 
 
 class Shapes(NamedTuple):
@@ -64,7 +66,7 @@ def _judge_image(task: ShapeTask, image: ImageMasks) -> Shapes:
     if task.objects:
         # An instance map says nothing of the objects beneath, which have pixels of their own where classes overlap.
         instances = decode_mask(image.instances) if image.instances and not task.overlapping else None
-        objects = count_objects(true, found, known, instances)
+        objects = count_objects(true, found, known, instances, image.splits)
     if task.distances:
         distances = class_distances(true & known, found & known, image.spacing_mm and image.spacing_mm[:2])
     return Shapes(objects, distances)
@@ -83,9 +85,9 @@ def judge_volume(task: ShapeTask, slices: dict[int, ImageMasks]) -> Distances:
     a_slice = slices[first]
     shape = (len(task.classes), last - first + 1, *a_slice.truth.shape)
     true, found = np.zeros(shape, bool), np.zeros(shape, bool)
-    for index, (truth, prediction, _, _) in slices.items():
-        known = known_pixels(truth, task.overlapping)
-        true[:, index - first] = class_areas(truth, task.classes, task.overlapping) & known
-        found[:, index - first] = class_areas(prediction, task.classes, task.overlapping) & known
+    for index, image in slices.items():
+        known = known_pixels(image.truth, task.overlapping)
+        true[:, index - first] = class_areas(image.truth, task.classes, task.overlapping) & known
+        found[:, index - first] = class_areas(image.prediction, task.classes, task.overlapping) & known
     spacing = a_slice.spacing_mm
     return class_distances(true, found, spacing and (spacing[2], *spacing[:2]))

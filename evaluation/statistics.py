@@ -112,6 +112,20 @@ def overlapping_counts(cells: np.ndarray) -> Counts:
     return Counts(tp, fp, fn, tn, correct, correct + (fp + fn).sum(1, keepdims=True))
 
 
+def pair_classes(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns int64 [classes + 1, classes + 1]: known pixels that hold a true and a predicted class, by both.
+
+    The last row is of pixels that are of no class, the last column of those predicted to be of none. A pixel of several
+    classes counts several times. Arguments: those of `class_cells`.
+    """
+    known = known_pixels(truth, overlapping=True)
+    true, found = (
+        np.concatenate([areas, ~areas.any(0, keepdims=True)]).astype(np.float64)
+        for areas in (class_areas(mask[known], range(num_classes), True) for mask in (truth, prediction))
+    )
+    return (true @ found.T).astype(np.int64)
+
+
 def pixel_tables(
     truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], num_classes: int, overlapping: bool
 ) -> np.ndarray:

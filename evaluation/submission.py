@@ -14,20 +14,21 @@ import contextlib
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from evaluation.config import EvalConfig
 from evaluation.folder import SUBMISSION_FILE
-from evaluation.raw_images import Place, RawImages, read_raw_images
+from evaluation.raw_images import Place, RawJoiner, read_raw_images
+from imaging.objects import label_objects
 from imaging.resize import resize_mask
-from imaging.restore import restore_mask
 from imaging.rle import encode_objects, encode_rle
-from inference.predictor import TrainedModel
+from inference.postprocess import Postprocess, Steps
+from inference.predictor import Batch, Predictor
+from inference.run import TrainedModel
 from records.info import RecordsInfo
 from records.schema import class_areas
 
@@ -80,41 +81,45 @@ def check_submission(trained: TrainedModel, config: EvalConfig) -> None:
 
 @contextlib.contextmanager
 def write_submission(
-    folder: Path, trained: TrainedModel, records: str, info: RecordsInfo, config: EvalConfig
-) -> Iterator[Callable[[dict[str, Sequence]], None]]:
+    folder: Path, predictor: Predictor, records: str, info: RecordsInfo, config: EvalConfig
+) -> Iterator[Callable[[Batch], None]]:
     """Yields a function that takes batches of predictions; when it is left without an error, writes submission.csv.
 
     Without --submission the function does nothing.
 
     Args:
       folder: of the evaluation.
-      trained: the model.
+      predictor: the model, and how masks are made of its probabilities.
       records: their folder.
       info: of the records.
       config: says which form, which split and which rows.
 
     Yields:
-      A function of batches as `predict_batches` or `join_tiles` yield them: "source_id" and "prediction" of whole
-      records, in the records' order.
+      A function of batches as `Predictor.probabilities` yields them, in the records' order.
 
     Raises:
       ValueError: the model has other classes, the records do not hold whole images, or the sample asks for images that
         are not there.
     """
-    check_submission(trained, config)
+    check_submission(predictor.trained, config)
     if config.submission is None:
         yield lambda batch: None
         return
     form = FORMS[config.submission]
-    images = read_raw_images(records, info, config.split, form.extension)
+    images = read_raw_images(records, info, config.split, form.extension, "submission")
     known = [row_id for image in images.names for row_id in form.row_ids(image)]
     wanted = known if config.sample is None else _read_sample(config.sample, form, known, records, config.split)
     # On the disk, because the rows of all images would fill the memory; a file without a name goes by itself.
     with tempfile.TemporaryFile(dir=folder) as spool:
         rows = _Rows(spool)
-        writer = _ImageWriter(form, trained, images, rows)
-        yield writer.add
-        writer.finish()
+
+        def write(place: Place, mask: np.ndarray, postprocess: Postprocess) -> None:
+            for row_id, codes in _encode(place.image, mask, form, predictor.trained, postprocess):
+                rows.write(row_id, codes or [""])
+
+        joiner = RawJoiner(predictor, images, write)
+        yield joiner.add
+        joiner.finish()
         temporary = folder / f"{SUBMISSION_FILE}.part"
         with temporary.open("wb") as file:
             file.write(_csv_rows([(form.column, "EncodedPixels")]))
@@ -145,40 +150,17 @@ class _Rows:
         return self._file.read(length)
 
 
-class _ImageWriter:
-    """Puts the records of each raw image together, which follow one another, and writes its rows."""
-
-    def __init__(self, form: Form, trained: TrainedModel, images: RawImages, rows: _Rows):
-        self._form, self._trained, self._images, self._rows = form, trained, images, rows
-        self._parts: list[tuple[np.ndarray, Place]] = []
-
-    def add(self, batch: dict[str, Sequence]) -> None:
-        for key, mask in zip(batch["source_id"], batch["prediction"], strict=True):
-            place = self._images.places[key.decode()]
-            if self._parts and place.image != self._parts[0][1].image:
-                self.finish()
-            self._parts.append((mask, place))
-
-    def finish(self) -> None:
-        """Writes the rows of the last image."""
-        if self._parts:
-            masks, places = zip(*self._parts, strict=True)
-            first = places[0]
-            mask = restore_mask(masks, [place.window for place in places], first.height, first.width)
-            for row_id, codes in _encode(first.image, mask, self._form, self._trained):
-                self._rows.write(row_id, codes or [""])
-        self._parts = []
-
-
-def _encode(image: str, mask: np.ndarray, form: Form, trained: TrainedModel) -> Iterator[tuple[str, list[str]]]:
+def _encode(
+    image: str, mask: np.ndarray, form: Form, trained: TrainedModel, postprocess: Postprocess
+) -> Iterator[tuple[str, list[str]]]:
     """Yields (id, run-length codes) of an image's rows, from the mask of the raw image."""
     if form.size is not None:
         mask = resize_mask(mask, *form.size)
     numbers, overlapping = trained.scored_classes, trained.overlapping
     if form.classes is None:
-        area = class_areas(mask, list(numbers), overlapping)[0]
-        _, objects = cv2.connectedComponents(area.astype(np.uint8), connectivity=8)
-        yield image, encode_objects(objects)
+        (number,) = numbers
+        area = class_areas(mask, [number], overlapping)[0]
+        yield image, encode_objects(label_objects(area, postprocess.get(number, Steps()).split))
         return
     areas = dict(zip(numbers.values(), class_areas(mask, list(numbers), overlapping), strict=True))
     for row_id, name in zip(form.row_ids(image), form.classes, strict=True):

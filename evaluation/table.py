@@ -1,6 +1,11 @@
 """Scores for the terminal."""
 
+from pathlib import Path
+
 from rich.table import Table
+
+from inference.config import PredictConfig
+from inference.predictor import Predictor
 
 _ROWS = {
     "dice_per_image": "Dice per image",
@@ -12,6 +17,7 @@ _ROWS = {
     "precision": "precision",
     "recall": "recall",
     "pixel_accuracy": "pixel accuracy",
+    "calibration_error": "expected calibration error",
 }
 
 _OBJECT_ROWS = {
@@ -93,6 +99,37 @@ def classification_table(metrics: dict, title: str) -> Table:
     for name in ("accuracy", "precision", "recall", "f1", "average_precision"):
         table.add_row(_ROWS.get(name, name.replace("_", " ")), _number(metrics[name]), _interval(metrics, name))
     return table
+
+
+def steps_line(predictor: Predictor, path: Path, config: PredictConfig) -> str:
+    """Returns in a line what makes masks of probabilities, and where that is from.
+
+    Args:
+      predictor: what predicts.
+      path: postprocess.json of its RUN folder.
+      config: settings.
+    """
+    each = {name: describe_steps(steps) for name, steps in predictor.describe().items()}
+    same = len(set(each.values())) == 1
+    what = next(iter(each.values())) if same else "; ".join(f"{name}: {steps}" for name, steps in each.items())
+    if config.threshold is not None:
+        return f"{what}, as --threshold says"
+    if predictor.postprocess:
+        return f"{what}, chosen on validation ({path})"
+    if path.exists():
+        return f"{what}: {path} is of other weights, or without tta and ensemble as here; run evaluation.tune again"
+    return f"{what}; python -m evaluation.tune chooses better on validation"
+
+
+def describe_steps(steps: dict) -> str:
+    """Returns the steps of a class in words, from what `Predictor.describe` has of it."""
+    said = [f"threshold {steps['threshold']:g}"]
+    said += [f"{name} {steps[name]} px" for name in ("opening", "closing") if steps[name]]
+    said += ["holes filled"] * steps["fill_holes"]
+    said += [f"parts from {steps['min_size']} px on"] * (steps["min_size"] > 1)
+    said += ["the largest part"] * steps["largest"]
+    said += [f"objects split from {steps['split']} px on"] * (steps["split"] > 0)
+    return ", ".join(said)
 
 
 def gate_line(metrics: dict, tuned: dict, unit: str) -> str:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.boundary import Distances
-from evaluation.config import EvalConfig
+from evaluation.config import ScoreConfig
 from evaluation.objects import ObjectCounts
 from evaluation.shapes import ImageMasks, Shapes, ShapeTask, judge_images, judge_volume
-from evaluation.statistics import Counts, pixel_tables, table_counts
+from evaluation.statistics import Counts, pair_classes, pixel_tables, table_counts
 from evaluation.volumes import VolumeCollector, VolumeKey, align_distances, sum_counts
 from evaluation.workers import Calls, Pool
 from records.info import scored_classes
@@ -39,7 +39,9 @@ class Judged(NamedTuple):
       objects, distances: of their shapes; None: not judged.
       distance_unit: "px" or "mm".
       volumes: None where the images are no slices, or no volume has several of them.
-      confusion: int64 [classes, classes], all images' pixels by (true class, predicted class); None: classes overlap.
+      confusion: int64, all images' pixels by (true class, predicted class): [classes, classes]; where classes overlap
+        see `pair_classes`.
+      calibration: float64 [classes, bins, 3], see `evaluation.calibration`; None: probabilities are not known.
     """
 
     keys: list[str]
@@ -49,7 +51,8 @@ class Judged(NamedTuple):
     distances: Distances | None
     distance_unit: str
     volumes: Volumes | None
-    confusion: np.ndarray | None = None
+    confusion: np.ndarray | None
+    calibration: np.ndarray | None = None
 
 
 class Tally:
@@ -58,7 +61,7 @@ class Tally:
     Of an image that was seen only numbers are kept; of a volume its slices until all were seen.
     """
 
-    def __init__(self, classes: list[str], overlapping: bool, config: EvalConfig, pool: Pool):
+    def __init__(self, classes: list[str], overlapping: bool, config: ScoreConfig, pool: Pool):
         """Takes the classes that masks hold, whether they are bit fields, settings, and what judges shapes."""
         self._classes, self._overlapping = classes, overlapping
         scored = scored_classes(classes, overlapping)
@@ -67,6 +70,7 @@ class Tally:
         self._slices: list[tuple[VolumeKey, int]] = []
         self._counts: list[Counts] = []
         self._confusion: np.ndarray | int = 0
+        self._calibration: np.ndarray | None = None
         self._units: set[str] = set()
         self._shapes = Calls(pool, max(1, _CALLS_PER_WORKER * pool.workers))
         # One at a time, because a volume is large: while it is judged the slices of the next are collected.
@@ -75,7 +79,9 @@ class Tally:
         self._collector = VolumeCollector(self._judge_volume)
 
     def add(self, batch: dict) -> None:
-        """Takes a batch as `predict_batches` yields it, with the details of `records.schema.parse_details`.
+        """Takes a batch as `Predictor.masks` yields it, with the details of `records.schema.parse_details`.
+
+        With "splits", what `ImageMasks` has of each image, too.
 
         Raises:
           ValueError: the spacing of some images is known, that of others is not; or slices of a volume come apart.
@@ -83,7 +89,14 @@ class Tally:
         # A batch at a time, because confusion matrices of all images would fill the memory.
         tables = pixel_tables(batch["mask"], batch["prediction"], len(self._classes), self._overlapping)
         self._counts.append(table_counts(tables, self._classes, self._overlapping))
-        self._confusion += tables.sum(0)
+        if self._overlapping:
+            pairs = zip(batch["mask"], batch["prediction"], strict=True)
+            self._confusion += sum(pair_classes(truth, found, len(self._classes)) for truth, found in pairs)
+        else:
+            self._confusion += tables.sum(0)
+        if "calibration" in batch:
+            bins = batch["calibration"].sum(0)
+            self._calibration = bins if self._calibration is None else self._calibration + bins
         self._keys += [key.decode() for key in batch["source_id"]]
         places = [
             (VolumeKey(group.decode(), filename.decode()), int(index))
@@ -92,11 +105,10 @@ class Tally:
         self._slices += places
         if not (self._task.objects or self._task.distances):
             return
-        names = ("mask", "prediction", "instances", "spacing_mm")
-        images = [
-            ImageMasks(mask, prediction, instances, tuple(map(float, spacing)) if all(spacing) else None)
-            for mask, prediction, instances, spacing in zip(*(batch[name] for name in names), strict=True)
-        ]
+        columns = [batch[name] for name in ("mask", "prediction", "instances")]
+        spacings = [tuple(map(float, spacing)) if all(spacing) else None for spacing in batch["spacing_mm"]]
+        splits = batch.get("splits", [None] * len(places))
+        images = [ImageMasks(*image) for image in zip(*columns, spacings, splits, strict=True)]
         self._shapes.call(judge_images, self._task, images)
         if self._task.distances:
             self._check_units(images)
@@ -129,7 +141,8 @@ class Tally:
             distances=_stack(Distances, shapes, "distances") if self._task.distances else None,
             distance_unit=next(iter(self._units), "px"),
             volumes=self._finish_volumes(counts),
-            confusion=None if self._overlapping else self._confusion,
+            confusion=self._confusion,
+            calibration=self._calibration,
         )
 
     def _finish_volumes(self, counts: Counts) -> Volumes | None:

@@ -1,10 +1,12 @@
-"""Many object masks as one instance map."""
+"""Objects and areas: many object masks as one instance map, and the objects of an area."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
 
 
 class InstanceMap(NamedTuple):
@@ -41,3 +43,24 @@ def merge_objects(masks: Iterable[np.ndarray], height: int, width: int) -> Insta
         instances[window][inside] = number
     lost = sum(area for _, area, _, _ in objects) - int(np.count_nonzero(instances))
     return InstanceMap(instances, len(objects), lost)
+
+
+def label_objects(area: np.ndarray, split: int = 0) -> np.ndarray:
+    """Returns int32 [height, width]: 0 outside the area, 1, 2 ... in its objects.
+
+    Objects are the connected parts (8 neighbours). Those that touch are told apart, if so wished, by a watershed of the
+    distance to the edge (Beucher and Lantuejoul 1979): round objects have one peak each.
+
+    Args:
+      area: bool [height, width].
+      split: least distance in pixels between the centres of objects that touch; 0: they stay one.
+    """
+    parts = cv2.connectedComponents(area.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
+    if not split or not area.any():
+        return parts
+    # What lies beyond the image is outside: an object that it cuts is as deep there as it looks.
+    distance = cv2.distanceTransform(np.pad(area.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    peaks = peak_local_max(distance, min_distance=split, labels=parts, exclude_border=False)
+    markers = np.zeros(area.shape, np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return watershed(-distance, markers, mask=area, connectivity=2).astype(np.int32)

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow import keras
 
+from inference.run import TrainedModel
 from model.classifier import CLASSIFIER_LABELS
 from training.run_folder import write_text
 
@@ -32,20 +33,20 @@ class Gate:
         self,
         images: tf.Tensor,
         segment: Callable[[tf.Tensor], tf.Tensor],
-        mask_dtype: tf.DType,
+        empty: tf.Tensor,
         real: tf.Tensor | None = None,
-    ) -> dict[str, tf.Tensor]:
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Segments the images that are not cleared, and only those.
 
         Args:
           images: [batch, height, width, channels].
-          segment: from such images to their masks [batch, height, width], whose zeros mean that there is nothing.
-          mask_dtype: of these.
+          segment: from such images to [batch, ...], masks or probabilities.
+          empty: [...], what stands for an image that is not segmented.
           real: bool [batch], False for padding, which is not segmented either; None: there is none.
 
         Returns:
-          "prediction": masks, of zeros where images were not segmented; "probability" of an object, float32 [batch];
-          "cleared" bool [batch].
+          (what segment returns, or `empty`, of every image; of every image "probability" of an object, float32 [batch],
+          and "cleared", bool [batch]).
         """
         probabilities = object_probabilities(self.model, images)
         # In float64: rounded to float32 a threshold between two probabilities may become one of them.
@@ -53,18 +54,39 @@ class Gate:
         kept = ~cleared if real is None else ~cleared & real
         places = tf.where(kept, tf.cumsum(tf.cast(kept, tf.int32)) - 1, tf.reduce_sum(tf.cast(kept, tf.int32)))
 
-        def scatter(masks):
-            """Puts masks where their images are in the batch; all others get the one behind the last, of zeros."""
-            return tf.gather(tf.pad(masks, [[0, 1], [0, 0], [0, 0]]), places)
-
         def segment_kept():
-            return scatter(segment(tf.boolean_mask(images, kept)))
+            # Each where its image is in the batch; all others get the one behind the last.
+            segmented = segment(tf.boolean_mask(images, kept))
+            return tf.gather(tf.concat([segmented, empty[tf.newaxis]], 0), places)
 
         def segment_none():
-            return tf.zeros(tf.shape(images)[:3], mask_dtype)
+            return tf.repeat(empty[tf.newaxis], tf.shape(images)[0], 0)
 
-        masks = tf.cond(tf.reduce_any(kept), segment_kept, segment_none)
-        return {"prediction": masks, "probability": probabilities, "cleared": cleared}
+        segmented = tf.cond(tf.reduce_any(kept), segment_kept, segment_none)
+        return segmented, {"probability": probabilities, "cleared": cleared}
+
+
+def check_gate(gate: TrainedModel, trained: TrainedModel, gate_run: str, run: str) -> None:
+    """Raises ValueError unless the gate is a classifier for the images, or the tiles, that the other one segments.
+
+    What validated one must not have trained the other: its threshold is found there.
+    """
+    if gate.task != "classify":
+        raise ValueError(f"gate: expected a run of --task classify, found {gate_run} of --task {gate.task}")
+    for member in (trained, *trained.others):
+        for name in ("channels", "dtype", "intensity", "classes", "overlapping", "fingerprint", "fold"):
+            wanted, found = getattr(member, name), getattr(gate, name)
+            if wanted != found:
+                raise ValueError(
+                    f"gate: {run} was trained on records with {name} {wanted}, but {gate_run} on some with {found}; "
+                    "train both on the same records and fold"
+                )
+    if gate.crop != trained.crop:
+        sizes = [f"crops of {crop}" if crop else "whole images" for crop in (trained.crop, gate.crop)]
+        raise ValueError(
+            f"gate: {run} was trained on {sizes[0]}, but {gate_run} on {sizes[1]}; "
+            "train both with the same --input.crop"
+        )
 
 
 def read_tuned(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ Three cases: two exclusive classes have one output (sigmoid: class 1 against the
 each (softmax); overlapping classes have one each, every one a sigmoid of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -77,12 +78,13 @@ class Labels:
         logits = tf.cast(logits, tf.float32)
         return tf.nn.softmax(logits) if self.softmax else tf.sigmoid(logits)
 
-    def classify(self, probabilities: tf.Tensor, threshold: float) -> tf.Tensor:
+    def classify(self, probabilities: tf.Tensor, threshold: float | Sequence[float]) -> tf.Tensor:
         """Returns the predicted masks [...]: uint8 class indices or, where classes overlap, uint16 bit fields.
 
         Args:
           probabilities: float32 [..., outputs].
-          threshold: probability from which a pixel belongs to a class; with a softmax the most probable class counts.
+          threshold: probability from which a pixel belongs to a class, of all outputs or of each; with a softmax the
+            most probable class counts.
         """
         if self.softmax:
             return tf.cast(tf.argmax(probabilities, -1), tf.uint8)

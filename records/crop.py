@@ -73,8 +73,10 @@ def pad(example: Example, size: int, info: RecordsInfo) -> Example:
     return example
 
 
-def tiles(example: Example, size: int, info: RecordsInfo, whole_masks: bool = False) -> tf.data.Dataset:
-    """Returns the tiles that cover an image, row by row from the top left.
+def tiles(
+    example: Example, size: int, info: RecordsInfo, whole_masks: bool = False, overlap: int = 0
+) -> tf.data.Dataset:
+    """Returns the tiles that cover an image, row by row from the top left, as `imaging.tiling.tile_windows` has them.
 
     The last tile of a row or column is moved back to end at the image's edge. What it shares with the one before is
     ignored in its mask, so that every pixel counts in exactly one tile; not with whole masks.
@@ -83,16 +85,18 @@ def tiles(example: Example, size: int, info: RecordsInfo, whole_masks: bool = Fa
       example: of a whole image, as `records.schema.parse` returns it.
       size: side of a tile.
       info: of the records.
-      whole_masks: whether a mask says what all its tile shows, for those who judge tiles and not pixels.
+      whole_masks: whether a mask says what all its tile shows, for those who judge tiles, or put them together.
+      overlap: pixels that neighbours share; above 0 with whole masks.
 
     Returns:
       A dataset of examples as this one, of size x size pixels, with "tile" int32 [4]: the window in the image.
     """
     extent = tf.shape(example["image"])[:2]
-    counts = tf.maximum(1, -(-extent // size))
+    step = size - overlap
+    counts = 1 - (-tf.maximum(0, extent - size) // step)
 
     def cut(index):
-        place = tf.stack([index // counts[1], index % counts[1]]) * size
+        place = tf.stack([index // counts[1], index % counts[1]]) * step
         start = tf.maximum(0, tf.minimum(place, extent - size))
         window = tf.concat([start, tf.minimum(extent, size)], 0)
         part = {"image": cut_window(example["image"], window), "tile": window}

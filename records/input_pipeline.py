@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
+from imaging.tiling import count_tiles
 from records.cache import ExampleCache
 from records.config import InputConfig
 from records.crop import choose_window, pad, tiles
@@ -133,6 +134,7 @@ def eval_batches(
     share: Share = EVERYTHING,
     *,
     whole_masks: bool = False,
+    overlap: int = 0,
     details: bool = False,
 ) -> tf.data.Dataset:
     """Returns every example once, in the order of the shards; where crops are set, in the tiles that cover it.
@@ -146,7 +148,7 @@ def eval_batches(
       batch_size: examples in a batch of one worker.
       config: settings; `crop` is the side of the tiles, see `records.crop.tiles`.
       share: which worker this is, of how many.
-      whole_masks: of tiles, see there.
+      whole_masks, overlap: of tiles, see there.
       details: whether to add what `records.schema.parse_details` reads; of tiles it is that of their image.
 
     Returns:
@@ -163,12 +165,13 @@ def eval_batches(
             f"does not promise that, found {config.data_service}; leave it out"
         )
     check_sizes(info, config)
-    padding = _count_padding(example_counts(files, share.count), info, batch_size, config.crop, share)
+    padding = _count_padding(example_counts(files, share.count), info, batch_size, config.crop, overlap, share)
     files, part = divide(files, share)
     serialized = tf.data.TFRecordDataset([file.path for file in files]).shard(part.count, part.index)
     examples = serialized.map(_decoder(info, details), _threads(config), deterministic=True)
     if config.crop is not None:
-        examples = examples.flat_map(partial(tiles, size=config.crop, info=info, whole_masks=whole_masks))
+        how = {"size": config.crop, "info": info, "whole_masks": whole_masks, "overlap": overlap}
+        examples = examples.flat_map(partial(tiles, **how))
     # All shapes are known: the decoder or the tiles set them.
     empty = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in examples.element_spec.items()}
     weighted = examples.map(lambda example: example | {"weight": 1.0})
@@ -176,10 +179,12 @@ def eval_batches(
     return padded.batch(batch_size, drop_remainder=True).prefetch(config.prefetch).with_options(_options(config))
 
 
-def _count_padding(counts: list[int], info: RecordsInfo, batch_size: int, crop: int | None, share: Share) -> int:
+def _count_padding(
+    counts: list[int], info: RecordsInfo, batch_size: int, crop: int | None, overlap: int, share: Share
+) -> int:
     """Returns how many empty examples a worker needs behind its own for as many full batches as every worker has."""
     if info.height is not None:
-        tiles_per_image = 1 if crop is None else -(-info.height // crop) * -(-info.width // crop)
+        tiles_per_image = 1 if crop is None else count_tiles(info.height, info.width, crop, overlap)
         return -(-max(counts) * tiles_per_image // batch_size) * batch_size - counts[share.index] * tiles_per_image
     if share.count > 1:
         raise ValueError(f"expected images of one size for {share.count} workers, found several; evaluate with one")

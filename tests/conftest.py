@@ -53,3 +53,14 @@ def nuclei_records(nuclei_raw, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("records") / "nuclei"
     make_records("nuclei", nuclei_raw, folder, size=64, splits=Splits(0.6, 0.2, 0.2))
     return folder
+
+
+def predictor_of(trained, threshold: float = 0.5, **settings):
+    """Returns the predictor of a model on the default device, with one threshold and nothing else."""
+    import tensorflow as tf
+
+    from inference.postprocess import Steps
+    from inference.predictor import Predictor
+
+    postprocess = dict.fromkeys(trained.scored_classes, Steps(threshold))
+    return Predictor(trained, **{"strategy": tf.distribute.get_strategy(), "postprocess": postprocess, **settings})

@@ -11,10 +11,10 @@ import tensorflow as tf
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from imaging.codec import encode_png
-from inference.predictor import check_fits, load_run
+from inference.run import check_fits, load_run
 from model.config import AugmentConfig, ModelConfig
 from records.info import read_info
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 from training.config import TrainConfig
 from training.run import train
 from training.run_folder import RunFolder
@@ -60,9 +60,8 @@ def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path, monkeypatch):
     trained = load_run(run)
     check_fits(trained, info, str(folder), str(records))
     where = run.evaluation("train")
-    metrics = evaluate(
-        trained, str(records), info, where, EvalConfig(split="train", pictures=1), strategy, silent_progress
-    )
+    predictor = predictor_of(trained)
+    metrics = evaluate(predictor, str(records), info, where, EvalConfig(split="train", pictures=1), silent_progress)
     assert metrics["num_examples"] == 12
     for name in ("dice_per_image", "dice_nonempty", "dice_pooled"):
         assert metrics[name] > 0.9
@@ -72,12 +71,11 @@ def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path, monkeypatch):
     assert json.loads((where / "metrics.json").read_text()) == metrics
     # The model that was kept is the one whose validation was best.
     val = evaluate(
-        trained,
+        predictor,
         str(records),
         info,
         run.evaluation("val"),
         EvalConfig(split="val", pictures=0),
-        strategy,
         silent_progress,
     )
     assert val["dice_per_image"] == pytest.approx(state.best_score, abs=1e-5)

@@ -65,6 +65,11 @@ class RunFolder:
         """From which probability on a gate lets images pass, with test.py --gate."""
         return self.path / "gate.json"
 
+    @property
+    def postprocess(self) -> Path:
+        """Thresholds and steps that make masks, by `python -m evaluation.tune`."""
+        return self.path / "postprocess.json"
+
     def evaluation(self, split: str) -> Path:
         """Where test.py writes its judgement."""
         return self.path / "eval" / split

@@ -13,7 +13,7 @@ from evaluation.classification import average_precision, classification_scores, 
 from evaluation.config import EvalConfig
 from evaluation.table import classification_table
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import TrainedModel
+from inference.run import TrainedModel
 from preprocess.config import Splits
 from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, decode

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from tensorflow import keras
 
 from evaluation.config import EvalConfig
@@ -16,12 +15,12 @@ from evaluation.evaluator import evaluate
 from evaluation.statistics import confusion, exclusive_counts
 from evaluation.tally import Judged
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import TrainedModel
+from inference.run import TrainedModel
 from preprocess.config import Splits
 from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, decode
 from records.shards import read_shard
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 
 CLASSES = ["background", "cell", "gap"]
 
@@ -42,7 +41,7 @@ def brightest_channel(info: RecordsInfo) -> TrainedModel:
 
 def judge(trained: TrainedModel, records: Path, info: RecordsInfo, folder: Path, **settings) -> dict:
     config = EvalConfig(**{"split": "test", "batch_size": 3, "pictures": 0, **settings})
-    return evaluate(trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress)
+    return evaluate(predictor_of(trained, config.threshold or 0.5), str(records), info, folder, config, silent_progress)
 
 
 def read_split(records: Path, info: RecordsInfo, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -94,7 +93,7 @@ def three_classes(tmp_path_factory) -> Path:
 
 def test_what_is_written_is_what_is_returned(judged):
     metrics, folder = judged
-    files = {"metrics.json", "per_image.csv", "confusion.csv"}
+    files = {"metrics.json", "per_image.csv", "confusion.csv", "calibration.csv"}
     assert {path.name for path in folder.iterdir()} == {*files, "result-image"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert (metrics["num_examples"], metrics["threshold"]) == (14, 0.5)
@@ -244,7 +243,7 @@ def test_keys_that_look_alike_as_file_names_keep_their_predictions(tmp_path):
 def test_a_table_of_one_class_has_no_class_in_its_columns():
     truth, found = np.array([[0, 1, 1, IGNORE]], np.uint8), np.array([[1, 1, 0, 1]], np.uint8)
     counts = exclusive_counts(confusion(truth, found, 2)[None], [1])
-    table = per_image_table(Judged(["key"], ["group"], counts, None, None, "px", None), ["nucleus"])
+    table = per_image_table(Judged(["key"], ["group"], counts, None, None, "px", None, None), ["nucleus"])
     expected = {"source_id": "key", "group": "group", "dice": 0.5, "iou": 1 / 3, "tp": 1, "fp": 1, "fn": 1}
     assert table.to_dict("records") == [expected]
 
@@ -253,7 +252,7 @@ def test_a_table_of_one_class_has_no_class_in_its_columns():
     ("settings", "message"),
     [
         ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
-        ({"threshold": 1.0}, "threshold: expected a probability between 0 and 1, found 1.0"),
+        ({"threshold": 1.0}, "threshold: expected a probability between 0 and 1, or null, found 1.0"),
         ({"pictures": -1}, "pictures: expected at least 0, found -1"),
         ({"workers": -1}, "workers: expected at least 0, or null, found -1"),
         ({"virtual_replicas": 0}, "virtual_replicas: expected at least 1, or null, found 0"),

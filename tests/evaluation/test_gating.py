@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow import keras
@@ -17,10 +16,10 @@ from evaluation.evaluator import evaluate
 from evaluation.gating import choose_threshold, clearing_gains, open_gate, tune_gate
 from evaluation.statistics import Counts
 from imaging.codec import encode_png
-from inference.predictor import TrainedModel
+from inference.run import TrainedModel
 from preprocess.config import Splits
 from records.info import RecordsInfo, read_info
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 
 
 def counts_of(*cells: tuple[float, float, float]) -> Counts:
@@ -142,27 +141,28 @@ def model_of(info: RecordsInfo, task: str, **changes) -> TrainedModel:
     return TrainedModel(keras.Model(inputs, outputs), **known, task=task, digest=f"of {task}", **changes)
 
 
-HOW = (EvalConfig(gate="GATE", pictures=1, batch_size=4), tf.distribute.get_strategy(), silent_progress)
+HOW = (EvalConfig(gate="GATE", pictures=1, batch_size=4), silent_progress)
 
 
 @pytest.mark.parametrize("crop", [None, 8])
 def test_the_gate_takes_away_the_false_alarms(records, tmp_path, crop):
     folder, info = records
     segmenter, classifier = model_of(info, "segment", crop=crop), model_of(info, "classify", crop=crop)
-    gate, tuned = open_gate(segmenter, classifier, folder, info, tmp_path / "gate.json", *HOW)
+    plain = predictor_of(segmenter, overlap=0)
+    gate, tuned = open_gate(plain, classifier, folder, info, tmp_path / "gate.json", *HOW)
     assert tuned["dice_per_image"] == 1.0 > tuned["dice_per_image_without"]
     assert tuned["num_judged"] == info.splits["val"].num_examples * (4 if crop else 1)
     assert 0 < tuned["num_cleared"] < tuned["num_judged"]
     scores = {}
     for name, used in (("with", gate), ("without", None)):
-        scores[name] = evaluate(segmenter, folder, info, tmp_path / name, *HOW, used)
+        scores[name] = evaluate(dataclasses.replace(plain, gate=used), folder, info, tmp_path / name, *HOW)
     assert scores["with"]["dice_per_image"] == 1.0 > scores["without"]["dice_per_image"]
     assert (scores["with"]["gate"], scores["with"]["gate_threshold"]) == ("GATE", tuned["threshold"])
     assert 0 < scores["with"]["num_cleared"] < scores["with"]["num_judged"]
     assert "num_cleared" not in scores["without"]
     validated = dataclasses.replace(HOW[0], split="val")
     for used, name in ((gate, "dice_per_image"), (None, "dice_per_image_without")):
-        found = evaluate(segmenter, folder, info, tmp_path / "val", validated, *HOW[1:], used)
+        found = evaluate(dataclasses.replace(plain, gate=used), folder, info, tmp_path / "val", validated, *HOW[1:])
         assert found["dice_per_image"] == pytest.approx(tuned[name])
 
 
@@ -177,8 +177,8 @@ def test_a_threshold_is_found_once_for_the_same_gate_and_model(records, tmp_path
 
     monkeypatch.setattr("evaluation.gating.tune_gate", counting)
 
-    def opened(segmenter=segmenter, classifier=classifier, info=info, config=HOW[0]):
-        return open_gate(segmenter, classifier, folder, info, path, config, *HOW[1:])[1]
+    def opened(segmenter=segmenter, classifier=classifier, info=info, threshold=0.5):
+        return open_gate(predictor_of(segmenter, threshold), classifier, folder, info, path, *HOW)[1]
 
     first = opened()
     stored = json.loads(path.read_text())
@@ -192,7 +192,7 @@ def test_a_threshold_is_found_once_for_the_same_gate_and_model(records, tmp_path
         (
             {"classifier": dataclasses.replace(classifier, digest="another")},
             {"segmenter": dataclasses.replace(segmenter, digest="another")},
-            {"config": dataclasses.replace(HOW[0], threshold=0.25)},
+            {"threshold": 0.25},
             {
                 "segmenter": dataclasses.replace(segmenter, **retrained),
                 "classifier": dataclasses.replace(classifier, **retrained),
@@ -214,10 +214,10 @@ def test_other_records_take_the_threshold_that_was_found_on_those_of_the_trainin
     others = dataclasses.replace(info, labeled=labeled, fingerprint="others")
     path = tmp_path / "gate.json"
     with pytest.raises(ValueError, match="is not what .* was trained on, found none; run test.py with this --gate on"):
-        open_gate(segmenter, classifier, folder, others, path, *HOW)
+        open_gate(predictor_of(segmenter), classifier, folder, others, path, *HOW)
     assert not path.exists()
-    _, tuned = open_gate(segmenter, classifier, folder, info, path, *HOW)
-    gate, found = open_gate(segmenter, classifier, folder, others, path, *HOW)
+    _, tuned = open_gate(predictor_of(segmenter), classifier, folder, info, path, *HOW)
+    gate, found = open_gate(predictor_of(segmenter), classifier, folder, others, path, *HOW)
     assert found == tuned and gate.threshold == tuned["threshold"]
 
 
@@ -225,10 +225,10 @@ def test_a_gate_that_does_not_fit_is_refused_before_anything_is_read(records, tm
     folder, info = records
     segmenter = model_of(info, "segment")
     with pytest.raises(ValueError, match="gate: expected a run of --task classify, found GATE of --task segment"):
-        open_gate(segmenter, segmenter, folder, info, tmp_path / "gate.json", *HOW)
+        open_gate(predictor_of(segmenter), segmenter, folder, info, tmp_path / "gate.json", *HOW)
     classifier = model_of(info, "classify", multiple=64)
     with pytest.raises(ValueError, match="GATE needs images whose height and width are multiples of 64"):
-        open_gate(segmenter, classifier, folder, info, tmp_path / "gate.json", *HOW)
+        open_gate(predictor_of(segmenter), classifier, folder, info, tmp_path / "gate.json", *HOW)
 
 
 def test_a_run_that_cannot_be_written_to_costs_no_time(records, tmp_path, monkeypatch):
@@ -236,6 +236,7 @@ def test_a_run_that_cannot_be_written_to_costs_no_time(records, tmp_path, monkey
     passes, tasks = [], iter(["segment", "classify"])
     monkeypatch.setattr("training.run_folder.read_config", lambda run: {})
     monkeypatch.setattr("inference.predictor.load_run", lambda run: model_of(info, next(tasks)))
+    monkeypatch.setattr("inference.run.load_run", lambda run: model_of(info, next(tasks)))
     monkeypatch.setattr("evaluation.gating.tune_gate", lambda *_: passes.append(1))
     monkeypatch.setattr(sys, "argv", ["test.py", str(tmp_path), folder, "--gate", "GATE"])
     (tmp_path / "eval").write_text("no folder can be made here")

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from tensorflow import keras
 
-from evaluation import evaluator
+from evaluation import judging
 from evaluation.config import EvalConfig
+from evaluation.evaluator import evaluate
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import TrainedModel, check_fits, join_tiles
+from inference.run import TrainedModel, check_fits
 from preprocess.config import Splits
 from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, decode
 from records.shards import read_shard
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 
 SIZES = [(20, 50), (16, 16), (5, 40), (33, 7), (48, 31)]
 TILE = 16
@@ -59,9 +59,8 @@ def above_average(info: RecordsInfo, crop: int | None = TILE) -> TrainedModel:
 
 def judge(trained: TrainedModel, records: Path, info: RecordsInfo, folder: Path, **settings) -> dict:
     config = EvalConfig(**{"batch_size": 3, "pictures": 0, **settings})
-    return evaluator.evaluate(
-        trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress
-    )
+    predictor = predictor_of(trained, overlap=config.overlap)
+    return evaluate(predictor, str(records), info, folder, config, silent_progress)
 
 
 def read_records(records: Path, info: RecordsInfo) -> dict:
@@ -71,25 +70,29 @@ def read_records(records: Path, info: RecordsInfo) -> dict:
     return {record.source_id: record for record in found}
 
 
-def starts_of(length: int) -> list[int]:
-    """Where tiles begin: side by side, the last moved back to the image's edge."""
-    return [0] if length <= TILE else [*range(0, length - TILE, TILE), length - TILE]
+def starts_of(length: int, overlap: int) -> list[int]:
+    """Where tiles begin: with so many pixels shared, the last moved back to the image's edge."""
+    return [0] if length <= TILE else [*range(0, length - TILE, TILE - overlap), length - TILE]
 
 
-def expected_prediction(image: np.ndarray) -> np.ndarray:
-    """Above the average of the first tile that holds a pixel, computed pixel by pixel."""
+def expected_prediction(image: np.ndarray, overlap: int = TILE // 2) -> np.ndarray:
+    """The mean of the tiles' probabilities, weighted by how near their centre is, computed pixel by pixel."""
     height, width, _ = image.shape
-    found = np.full([height, width], 77, np.uint8)
-    for y in starts_of(height):
-        for x in starts_of(width):
+    sums, weights = np.zeros([2, height, width])
+    for y in starts_of(height, overlap):
+        for x in starts_of(width, overlap):
             tile = np.zeros([TILE, TILE], np.float64)
             part = image[y : y + TILE, x : x + TILE, 0]
-            tile[: part.shape[0], : part.shape[1]] = part
-            for row in range(part.shape[0]):
-                for column in range(part.shape[1]):
-                    if found[y + row, x + column] == 77:
-                        found[y + row, x + column] = tile[row, column] >= tile.mean()
-    return found
+            rows, columns = part.shape
+            tile[:rows, :columns] = part
+            for row in range(rows):
+                for column in range(columns):
+                    below, right = (row - (rows - 1) / 2) / rows, (column - (columns - 1) / 2) / columns
+                    weight = max(np.exp(-32 * (below**2 + right**2)), 1e-3)  # sigma: an eighth of a tile
+                    probability = 1 / (1 + np.exp(tile.mean() - tile[row, column]))
+                    sums[y + row, x + column] += weight * probability
+                    weights[y + row, x + column] += weight
+    return (sums >= 0.5 * weights).astype(np.uint8)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -132,28 +135,13 @@ def test_unlabelled_predictions_have_their_images_sizes(tmp_path):
 
 def test_a_picture_shows_the_whole_image_and_what_was_judged(labeled, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(evaluator, "draw_comparison", lambda path, *shown: drawn.append(shown))
+    monkeypatch.setattr(judging, "draw_comparison", lambda path, *shown: drawn.append(shown))
     info = read_info(str(labeled))
     judge(above_average(info), labeled, info, tmp_path, pictures=len(SIZES))
     assert {image.shape[:2] for image, *_ in drawn} == set(SIZES)
     for image, truth, prediction, *_ in drawn:
         assert truth.shape == image.shape[:2]
         np.testing.assert_array_equal(prediction, expected_prediction(image))
-
-
-def test_tiles_of_images_across_batches_are_put_together():
-    tiles = {
-        "source_id": np.array([b"a", b"a", b"b"]),
-        "group": np.array([b"g", b"g", b"h"]),
-        "tile": np.array([[0, 0, 1, 2], [0, 1, 1, 2], [0, 0, 2, 1]]),
-        "prediction": np.array([[[1, 2], [9, 9]], [[3, 4], [9, 9]], [[5, 9], [6, 9]]], np.uint8),
-    }
-    whole = list(
-        join_tiles([{name: values[:1] for name, values in tiles.items()}, {n: v[1:] for n, v in tiles.items()}])
-    )
-    assert [(image["source_id"], image["group"]) for image in whole] == [([b"a"], [b"g"]), ([b"b"], [b"h"])]
-    assert [image["prediction"][0].tolist() for image in whole] == [[[1, 2, 4]], [[5], [6]]]
-    assert whole[0].keys() == {"source_id", "group", "prediction"}
 
 
 def test_images_of_one_size_are_judged_in_tiles_too(labeled, tmp_path):

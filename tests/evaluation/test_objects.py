@@ -11,11 +11,11 @@ from evaluation.objects import (
     count_objects,
     image_f2,
     image_precision,
-    label_objects,
     object_ratios,
     summarize_objects,
     threshold_ratios,
 )
+from imaging.objects import label_objects
 
 
 def row(pixels: str) -> np.ndarray:

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from evaluation.config import EvalConfig
 from evaluation.folder import write_confusion, write_evaluated, write_metrics
 from evaluation.pictures import file_name
 from evaluation.report.build import write_report
+from inference.postprocess import Steps
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -107,7 +109,9 @@ def full(tmp_path_factory) -> Path:
     files = {"pictures": [EVIL, "007"], "history": HISTORY}
     folder = write_run(tmp_path_factory.mktemp("runs") / "mine", images, METRICS, **files)
     write_confusion(folder, np.array([[90, 10], [5, 15]]), ["background", "cell"])
-    write_evaluated(folder, "cells", "f" * 64, "model.keras", "d" * 64, EvalConfig())
+    write_evaluated(
+        folder, "cells", "f" * 64, "model.keras", "d" * 64, EvalConfig(), {"cell": dataclasses.asdict(Steps())}
+    )
     write_report(folder)
     return folder
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from rich.console import Console
 from sklearn.metrics import f1_score, jaccard_score
 from tensorflow import keras
@@ -15,15 +14,16 @@ from tensorflow import keras
 from evaluation.boundary import boundary_distances
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
-from evaluation.objects import THRESHOLDS, count_matches, label_objects
+from evaluation.objects import THRESHOLDS, count_matches
 from evaluation.shapes import ImageMasks, ShapeTask, judge_images
 from evaluation.table import score_table
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import TrainedModel
+from imaging.objects import label_objects
+from inference.run import TrainedModel
 from records.info import RecordsInfo, read_info
 from records.schema import IGNORE, IGNORE_BIT, Record, decode
 from records.shards import read_shard
-from tests.conftest import silent_progress
+from tests.conftest import predictor_of, silent_progress
 from tests.records.conftest import made_record, write_made_records
 
 SIZE, DEPTHS, SPACING = 16, (4, 3), (1.0, 2.0, 5.0)
@@ -39,7 +39,7 @@ def bright_pixels(info: RecordsInfo) -> TrainedModel:
 def judge(records: Path, info: RecordsInfo, folder: Path, crop: int | None = None, **settings) -> dict:
     config = EvalConfig(**{"split": "test", "batch_size": 3, "pictures": 0, **settings})
     trained = dataclasses.replace(bright_pixels(info), crop=crop)
-    return evaluate(trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress)
+    return evaluate(predictor_of(trained, config.threshold or 0.5), str(records), info, folder, config, silent_progress)
 
 
 def read_split(records: Path, info: RecordsInfo, split: str = "test") -> list[Record]:

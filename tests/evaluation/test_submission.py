@@ -9,20 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.ndimage
-import tensorflow as tf
 from tensorflow import keras
 
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from evaluation.submission import check_submission, write_submission
 from imaging.codec import decode_image, encode_png
-from inference.predictor import TrainedModel
+from inference.run import TrainedModel
 from preprocess.config import Splits
 from preprocess.synthetic import SyntheticConfig, write_airbus, write_clouds
 from records.info import read_info
 from records.schema import decode
 from records.shards import read_shard
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 
 CORNERS = np.ones((3, 3))  # pixels that touch at a corner are connected
 CLOUDS = ["Fish", "Flower", "Gravel", "Sugar"]
@@ -41,7 +40,7 @@ def submit(trained: TrainedModel, records: Path, folder: Path, **settings) -> li
     """Returns the rows of the file that an evaluation writes."""
     config = EvalConfig(**{"split": "test", "batch_size": 3, "pictures": 0, **settings})
     info = read_info(str(records))
-    evaluate(trained, str(records), info, folder, config, tf.distribute.get_strategy(), silent_progress)
+    evaluate(predictor_of(trained, config.threshold or 0.5), str(records), info, folder, config, silent_progress)
     with (folder / "submission.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     assert header == ["Image_Label" if config.submission == "clouds" else "ImageId", "EncodedPixels"]
@@ -64,6 +63,19 @@ def nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
     return mask[rows[:, None], columns]
+
+
+def stretched(image: np.ndarray, height: int, width: int, limit: float = 128) -> np.ndarray:
+    """Probabilities of `bright_pixels` with this threshold, stretched linearly between pixel centres."""
+    values = 1 / (1 + np.exp(np.float64(limit) - 0.5 - image[..., 0]))
+    for axis, length in enumerate((height, width)):
+        size = values.shape[axis]
+        places = np.clip((np.arange(length) + 0.5) * size / length - 0.5, 0, size - 1)
+        below = np.minimum(places.astype(int), size - 1)
+        share = np.expand_dims(places - below, 1 - axis)
+        above = np.minimum(below + 1, size - 1)
+        values = values.take(below, axis) * (1 - share) + values.take(above, axis) * share
+    return values
 
 
 def stored_examples(records: Path, split: str) -> list:
@@ -133,12 +145,11 @@ def test_ships_come_in_the_samples_order_at_the_size_of_the_raw_images(ships, tm
     assert [example.filename for example in examples] == [f"test_v2/{image}" for image in found]
     for example, codes in zip(examples, found.values(), strict=True):
         assert (example.original_height, example.height) == (768, 96)
-        check_objects(codes, nearest(decode_image(example.image)[..., 0] >= 128, 768, 768))
+        check_objects(codes, stretched(decode_image(example.image), 768, 768) >= 0.5)
     assert sorted(len(codes) for codes in found.values() if codes != [""]) == [2, 4]
 
 
 def test_nuclei_have_the_size_of_every_image_and_ids_without_extension(nuclei_raw, tmp_path):
-    # Of 32 rows none ends beneath the centre of a row of 128, 160 or 192: nearest is never a matter of rounding.
     make_records("nuclei", nuclei_raw, tmp_path / "records", size=32)
     trained, options = bright_pixels(read_info(str(tmp_path / "records"))), {"split": "train", "submission": "nuclei"}
     found = codes_by_image(submit(trained, tmp_path / "records", tmp_path / "eval", **options))
@@ -147,7 +158,7 @@ def test_nuclei_have_the_size_of_every_image_and_ids_without_extension(nuclei_ra
     assert len({(example.original_height, example.original_width) for example in examples}) > 2
     for example in examples:
         size = example.original_height, example.original_width
-        check_objects(found[example.source_id], nearest(decode_image(example.image)[..., 0] >= 128, *size))
+        check_objects(found[example.source_id], stretched(decode_image(example.image), *size) >= 0.5)
     assert max(map(len, found.values())) > 3
 
 
@@ -167,11 +178,15 @@ def test_clouds_have_four_rows_an_image_which_may_overlap(tmp_path, kept):
     assert [label for label, _ in rows] == [line.partition(",")[0] for line in sample]
     codes = dict(rows)
     for example in stored_examples(tmp_path / "records", "test"):
-        first = nearest(decode_image(example.image)[..., 0], 350, 525)
+        size = example.original_height, example.original_width
         for name, limit in limits.items():
-            expected = first >= limit if name in kept else np.zeros_like(first, bool)
+            image = decode_image(example.image)
+            probabilities = nearest(stretched(image, *size, limit), 350, 525)
+            expected = (probabilities >= 0.5) & (name in kept)
+            clear = np.abs(probabilities - 0.5) > 1e-5  # rounded, a half may fall on either side
+            assert clear.mean() > 0.99
             label = f"{example.filename.rpartition('/')[2]}_{name}"
-            np.testing.assert_array_equal(paint(codes[label], 350, 525), expected)
+            np.testing.assert_array_equal(paint(codes[label], 350, 525)[clear], expected[clear])
             assert codes[label] or name == "Sugar" or name not in kept
 
 
@@ -183,7 +198,7 @@ def test_clouds_have_the_competitions_size_whatever_the_images(tmp_path):
     trained = dataclasses.replace(trained, classes=["background", "Gravel"])
     rows = dict(submit(trained, tmp_path / "records", tmp_path / "eval", submission="clouds"))
     assert [rows[f"sky.png_{name}"] for name in ("Fish", "Flower", "Sugar")] == [""] * 3
-    expected = (small[..., 0] >= 128).repeat(2, axis=0).repeat(3, axis=1)
+    expected = nearest(stretched(small, 1400, 2100) >= 0.5, 350, 525)
     np.testing.assert_array_equal(paint(rows["sky.png_Gravel"], 350, 525), expected)
 
 
@@ -328,9 +343,9 @@ def test_an_evaluation_that_fails_leaves_no_file(damaged, tmp_path):
     config = EvalConfig(submission="airbus")
     with (
         pytest.raises(RuntimeError),
-        write_submission(tmp_path, bright_pixels(info), str(damaged), info, config) as add,
+        write_submission(tmp_path, predictor_of(bright_pixels(info)), str(damaged), info, config) as add,
     ):
         key = stored_examples(damaged, "test")[0].source_id
-        add({"source_id": [key.encode()], "prediction": [np.ones((16, 16), np.uint8)]})
+        add({"source_id": [key.encode()], "probabilities": [np.ones((16, 16, 1), np.float32)]})
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []

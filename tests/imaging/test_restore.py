@@ -1,43 +1,72 @@
 import numpy as np
 import pytest
 
-from imaging.resize import resize_mask
-from imaging.restore import restore_mask
+from imaging.restore import Restored, restore_mask
 from imaging.tiling import Window, cut, tile_windows
 
 
-def test_a_whole_image_is_stretched_back_to_its_size():
-    part = np.array([[1, 2], [3, 4]], np.uint8)
-    expected = [[1, 1, 1, 2, 2, 2], [1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4], [3, 3, 3, 4, 4, 4]]
-    restored = restore_mask([part], [Window(0, 0, 4, 6)], 4, 6)
-    np.testing.assert_array_equal(restored, expected)
-    assert restored.dtype == np.uint8
+def restored(parts, windows, height, width, **how) -> np.ndarray:
+    image = Restored(height, width, parts[0].shape[-1])
+    for part, window in zip(parts, windows, strict=True):
+        image.add(part, window)
+    return image.finish(**how)
 
 
-@pytest.mark.parametrize(("height", "width"), [(20, 50), (16, 16), (5, 40), (33, 7), (3, 3)])
-@pytest.mark.parametrize("overlap", [0, 5])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiles_of_an_image_give_the_image_back(height, width, overlap, dtype):
-    mask = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, [height, width]).astype(dtype)
+@pytest.mark.parametrize("overlap", [0, 3, 8, 15])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (40, 37), (9, 50), (5, 6)])
+def test_parts_of_one_map_give_the_map_again(height, width, overlap):
+    whole = np.random.default_rng(0).random((height, width, 3), np.float32)
     windows = tile_windows(height, width, 16, overlap)
-    restored = restore_mask([cut(mask, window, 9) for window in windows], windows, height, width)
-    np.testing.assert_array_equal(restored, mask)
-    assert restored.dtype == dtype
+    found = restored([cut(whole, window, 9) for window in windows], windows, height, width)
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
-def test_a_shrunken_mask_without_detail_comes_back_as_it_was():
-    mask = np.random.default_rng(0).integers(0, 3, [6, 10]).astype(np.uint8).repeat(8, axis=0).repeat(4, axis=1)
-    windows = [Window(0, 0, 32, 40), Window(16, 0, 32, 40)]
-    parts = [resize_mask(cut(mask, window, 0), 4, 10) for window in windows]
-    np.testing.assert_array_equal(restore_mask(parts, windows, 48, 40), mask)
+@pytest.mark.parametrize("stretched", [1, 3])
+def test_windows_that_agree_leave_no_seam(stretched):
+    windows = tile_windows(50, 61, 18, 9)
+    parts = [np.full((18 // stretched, 18 // stretched, 1), 0.3, np.float32) for _ in windows]
+    np.testing.assert_allclose(restored(parts, windows, 50, 61), 0.3, rtol=1e-6)
 
 
-def test_where_windows_share_pixels_the_first_counts():
-    parts = [np.full((2, 3), value, np.uint8) for value in (1, 2)]
-    restored = restore_mask(parts, [Window(0, 0, 2, 3), Window(0, 2, 2, 3)], 2, 5)
-    np.testing.assert_array_equal(restored, [[1, 1, 1, 2, 2]] * 2)
+def test_shared_pixels_are_the_mean_weighted_by_a_gaussian():
+    windows = [Window(0, 0, 1, 8), Window(0, 4, 1, 8)]
+    parts = [np.full((1, 8, 1), value, np.float32) for value in (0.0, 1.0)]
+    found = restored(parts, windows, 1, 12)[0, :, 0]
+    np.testing.assert_array_equal(found[:4], 0)
+    np.testing.assert_array_equal(found[8:], 1)
+    # Centres at 3.5 and 7.5; sigma is an eighth of 8 pixels. Where a Gaussian is below 1e-3 that is its weight.
+    first = [max(np.exp(-0.5 * (place - 3.5) ** 2), 1e-3) for place in range(4, 8)]
+    second = [max(np.exp(-0.5 * (place - 7.5) ** 2), 1e-3) for place in range(4, 8)]
+    np.testing.assert_allclose(found[4:8], np.divide(second, np.add(first, second)), rtol=1e-5)
 
 
-def test_an_image_that_is_not_covered_is_refused():
-    with pytest.raises(ValueError, match=r"cover the image of 4x5, found 1 that leave 8 pixels open"):
-        restore_mask([np.ones((4, 3), np.uint8)], [Window(0, 2, 4, 3)], 4, 5)
+def test_a_part_of_another_size_is_stretched_to_its_window():
+    part = np.array([[[0.0], [1.0]]], np.float32)
+    found = restored([part], [Window(0, 0, 2, 8)], 2, 8)[..., 0]
+    # Bilinear, pixel centres on pixel centres: those of the part lie at 1.5 and 5.5.
+    np.testing.assert_allclose(found, [[0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]] * 2, atol=1e-6)
+
+
+def test_many_classes_are_stretched_alike():
+    part = np.random.default_rng(0).random((5, 6, 15), np.float32)
+    window = [Window(0, 0, 10, 12)]
+    each = [restored([part[..., [number]]], window, 10, 12) for number in range(15)]
+    np.testing.assert_allclose(restored([part], window, 10, 12), np.concatenate(each, -1), atol=1e-5)
+
+
+def test_what_no_window_covers_is_refused_or_filled():
+    parts, windows = [np.ones((4, 3, 2), np.float32)], [Window(0, 2, 4, 3)]
+    with pytest.raises(
+        ValueError, match="expected windows that cover the image of 4x5, found some that leave 8 pixels"
+    ):
+        restored(parts, windows, 4, 5)
+    found = restored(parts, windows, 4, 5, empty=np.array([0.25, 0.0], np.float32))
+    np.testing.assert_array_equal(found[:, :2], np.broadcast_to([0.25, 0.0], (4, 2, 2)))
+    np.testing.assert_array_equal(found[:, 2:], 1)
+
+
+def test_a_mask_is_put_together_from_its_parts():
+    mask = np.random.default_rng(0).integers(0, 9, (20, 35)).astype(np.uint8)
+    windows = tile_windows(20, 35, 24, 6)
+    parts = [(cut(mask, window, 255), Window(*window[:2], min(24, 20), min(24, 35 - window.x))) for window in windows]
+    np.testing.assert_array_equal(restore_mask(parts, 20, 35), mask)

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from inference.averaging import SYMMETRIES, mean_probabilities, turn, turn_back
-from inference.predictor import TrainedModel, combine, predict_image
+from inference.run import TrainedModel, combine
 from model.config import ModelConfig
 from model.labels import Labels
 from model.unet import build_unet
+from tests.conftest import predictor_of
 
 IMAGES = np.random.default_rng(0).integers(0, 256, [2, 8, 12, 1]).astype(np.uint8)
 
@@ -71,7 +72,7 @@ def test_an_ensemble_is_the_mean_of_its_runs_in_any_order(runs):
     np.testing.assert_allclose(one.probabilities(tf.constant(IMAGES)), expected, atol=1e-6)
     np.testing.assert_allclose(*(each.probabilities(tf.constant(IMAGES)) for each in (one, other)), atol=1e-6)
     assert one.digest == other.digest not in [run.digest for run in runs]
-    mask = predict_image(one, IMAGES[0], threshold=0.5)
+    mask = predictor_of(one).mask(IMAGES[0])
     np.testing.assert_array_equal(mask, (expected[0, :, :, 0] >= 0.5).astype(np.uint8))
 
 

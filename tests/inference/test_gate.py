@@ -9,13 +9,16 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from inference.gate import Gate, object_probabilities, read_tuned, write_tuned
-from inference.predictor import TrainedModel, check_gate, join_tiles, predict_batches, predict_image
+from inference.gate import Gate, check_gate, object_probabilities, read_tuned, write_tuned
+from inference.run import TrainedModel
 from records.config import InputConfig
 from records.info import read_info
 from records.input_pipeline import eval_batches
 from records.schema import decode, decode_pixels
 from records.shards import read_shard
+from tests.conftest import predictor_of
+
+EMPTY = tf.zeros([4, 6], tf.uint8)
 
 
 def brightest(channels: int = 3) -> keras.Model:
@@ -58,14 +61,14 @@ def test_only_images_that_are_not_cleared_are_segmented(compiled, dtype, bits):
         return tf.cast(images[..., 0] > 0, dtype) * bits
 
     def apply(images):
-        return Gate(brightest(), threshold=0.5).apply(images, segment, dtype)
+        return Gate(brightest(), threshold=0.5).apply(images, segment, tf.zeros([4, 6], dtype))
 
-    found = tf.function(apply)(tf.constant(images)) if compiled else apply(tf.constant(images))
+    masks, found = tf.function(apply)(tf.constant(images)) if compiled else apply(tf.constant(images))
     np.testing.assert_array_equal(found["cleared"], [False, True, False, True, False])
     assert int(counted) == 3
-    assert found["prediction"].dtype == dtype
+    assert masks.dtype == dtype
     expected = (images[..., 0] > 0) * bits * np.array([1, 0, 1, 0, 1])[:, None, None]
-    np.testing.assert_array_equal(found["prediction"], expected)
+    np.testing.assert_array_equal(masks, expected)
     np.testing.assert_allclose(found["probability"], 1 / (1 + np.exp((200 - brightness) / 10)), atol=1e-7)
 
 
@@ -77,10 +80,10 @@ def test_a_threshold_of_0_clears_none_and_a_high_one_all(threshold, kept):
         counted.append(len(images))
         return tf.ones(images.shape[:3], tf.uint8)
 
-    found = Gate(brightest(), threshold).apply(tf.constant(of_brightness(0, 5)), segment, tf.uint8)
+    masks, _ = Gate(brightest(), threshold).apply(tf.constant(of_brightness(0, 5)), segment, EMPTY)
     assert sum(counted) == kept
-    assert found["prediction"].shape == (2, 4, 6)
-    assert found["prediction"].numpy().sum() == kept * 24
+    assert masks.shape == (2, 4, 6)
+    assert masks.numpy().sum() == kept * 24
 
 
 def test_padding_is_not_segmented():
@@ -91,9 +94,9 @@ def test_padding_is_not_segmented():
         return tf.ones(images.shape[:3], tf.uint8)
 
     real = tf.constant([True, False, True, False])
-    found = Gate(brightest()).apply(tf.constant(of_brightness(0, 0, 250, 250)), segment, tf.uint8, real)
+    masks, _ = Gate(brightest()).apply(tf.constant(of_brightness(0, 0, 250, 250)), segment, EMPTY, real)
     assert counted == [2]
-    np.testing.assert_array_equal(found["prediction"].numpy().any((1, 2)), real)
+    np.testing.assert_array_equal(masks.numpy().any((1, 2)), real)
 
 
 def test_a_threshold_between_neighbouring_probabilities_tells_them_apart():
@@ -102,10 +105,10 @@ def test_a_threshold_between_neighbouring_probabilities_tells_them_apart():
     low, high = object_probabilities(model, images).numpy()
     for threshold, cleared in ((low, [False, False]), ((np.float64(low) + high) / 2, [True, False])):
         gate = Gate(model, float(threshold))
-        found = gate.apply(images, lambda images: tf.ones(images.shape[:3], tf.uint8), tf.uint8)
+        _, found = gate.apply(images, lambda images: tf.ones(images.shape[:3], tf.uint8), EMPTY)
         np.testing.assert_array_equal(found["cleared"], cleared)
     close = np.float64(low) + 1e-12  # as float32 it would be `low` itself
-    found = Gate(model, close).apply(images, lambda images: tf.ones(images.shape[:3], tf.uint8), tf.uint8)
+    _, found = Gate(model, close).apply(images, lambda images: tf.ones(images.shape[:3], tf.uint8), EMPTY)
     np.testing.assert_array_equal(found["cleared"], [True, False])
 
 
@@ -135,12 +138,11 @@ def test_batches_are_the_same_for_any_size_and_the_segmenter_sees_only_what_is_k
     assert 0 < cleared.sum() < len(cleared) == 5
     segmenter = Segmenter()
     batches = eval_batches(info.shard_files(str(nuclei_records), ["val"]), info, batch_size, InputConfig())
-    strategy = tf.distribute.get_strategy()
-    found = list(predict_batches(trained_of(info, segmenter), batches, strategy, 0.5, gate))
+    found = list(predictor_of(trained_of(info, segmenter), gate=gate).masks(batches))
     assert int(segmenter.images) == (~cleared).sum()
     joined = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
     np.testing.assert_array_equal(joined["cleared"], cleared)
-    whole = list(predict_batches(trained_of(info, Segmenter()), batches, strategy, 0.5))
+    whole = list(predictor_of(trained_of(info, Segmenter())).masks(batches))
     assert "cleared" not in whole[0]
     predictions = np.concatenate([batch["prediction"] for batch in whole])
     assert predictions.any((1, 2)).all()
@@ -150,9 +152,7 @@ def test_batches_are_the_same_for_any_size_and_the_segmenter_sees_only_what_is_k
 def test_a_batch_that_is_cleared_altogether_never_reaches_the_segmenter(info, nuclei_records):
     segmenter = Segmenter()
     batches = eval_batches(info.shard_files(str(nuclei_records), ["val"]), info, 2, InputConfig())
-    found = predict_batches(
-        trained_of(info, segmenter), batches, tf.distribute.get_strategy(), 0.5, Gate(brightest(), 1.01)
-    )
+    found = predictor_of(trained_of(info, segmenter), gate=Gate(brightest(), 1.01)).masks(batches)
     assert sum(batch["prediction"].sum() for batch in found) == 0
     assert int(segmenter.calls) == 0
 
@@ -160,10 +160,10 @@ def test_a_batch_that_is_cleared_altogether_never_reaches_the_segmenter(info, nu
 def test_tiles_are_cleared_one_by_one_in_batches_and_in_single_images(info, nuclei_records):
     trained = trained_of(info, Segmenter(), crop=16)
     batches = eval_batches(info.shard_files(str(nuclei_records), ["val"]), info, 3, InputConfig(crop=16))
-    strategy, gate = tf.distribute.get_strategy(), Gate(brightest(), 0.5)
+    predictor = predictor_of(trained, gate=Gate(brightest(), 0.5), overlap=0)
     kept = 0
     records = [decode(data) for shard in info.shards("val") for data in read_shard(str(nuclei_records / shard.name))]
-    images = list(join_tiles(predict_batches(trained, batches, strategy, 0.5, gate)))
+    images = list(predictor.masks(batches))
     for record, found in zip(records, images, strict=True):
         image = decode_pixels(record, "uint8")
         tiles = image.reshape(4, 16, 4, 16, 3)[..., 0].swapaxes(1, 2)
@@ -171,7 +171,7 @@ def test_tiles_are_cleared_one_by_one_in_batches_and_in_single_images(info, nucl
         kept += bright.sum()
         expected = ((tiles > 0) & bright[..., None, None]).swapaxes(1, 2).reshape(64, 64)
         np.testing.assert_array_equal(found["prediction"][0], expected)
-        np.testing.assert_array_equal(predict_image(trained, image, 0.5, gate), expected)
+        np.testing.assert_array_equal(predictor.mask(image), expected)
     assert int(trained.model.images) == 2 * kept
     assert 0 < kept < 5 * 16
 

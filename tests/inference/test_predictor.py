@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorflow import keras
 
 from imaging.codec import decode_image, decode_mask
-from inference.predictor import TrainedModel, check_fits, load_run, predict_batches, predict_image
+from inference.run import TrainedModel, check_fits, load_run
 from model.config import ModelConfig
 from model.labels import Labels
 from model.unet import build_unet
@@ -17,6 +16,7 @@ from records.info import read_info
 from records.input_pipeline import eval_batches
 from records.schema import decode
 from records.shards import read_shard
+from tests.conftest import predictor_of
 from training.config import TrainConfig
 from training.run_folder import RunFolder, write_config
 
@@ -131,7 +131,7 @@ def test_the_prediction_is_the_thresholded_sigmoid_of_the_logits(trained, val_re
         image = decode_image(record.image)
         probabilities = probabilities_of(trained.model, image)
         threshold = float(np.quantile(probabilities, share))
-        found = predict_image(trained, image, threshold)
+        found = predictor_of(trained, threshold).mask(image)
         assert found.dtype == np.uint8
         # A pixel on the very threshold may fall on either side.
         clear = np.abs(probabilities - threshold) > 1e-6
@@ -145,8 +145,8 @@ def test_a_probability_of_the_threshold_belongs_to_the_class():
     model = keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs))
     trained = TrainedModel(model, ["background", "object"], 1, "uint8", "")
     image = np.array([[[-1e-3], [0.0], [1e-3]]], np.float32)
-    np.testing.assert_array_equal(predict_image(trained, image, 0.5), [[0, 1, 1]])
-    np.testing.assert_array_equal(predict_image(trained, image, 1 / (1 + math.exp(-5e-4))), [[0, 0, 1]])
+    np.testing.assert_array_equal(predictor_of(trained, 0.5).mask(image), [[0, 1, 1]])
+    np.testing.assert_array_equal(predictor_of(trained, 1 / (1 + math.exp(-5e-4))).mask(image), [[0, 0, 1]])
 
 
 def test_the_prediction_of_several_classes_is_the_most_probable():
@@ -154,13 +154,13 @@ def test_the_prediction_of_several_classes_is_the_most_probable():
     trained = TrainedModel(keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs)), ["a", "b", "c"], 3, "uint8", "")
     image = np.random.default_rng(0).integers(0, 9, [6, 5, 3]).astype(np.uint8)
     for threshold in (0.1, 0.9):
-        np.testing.assert_array_equal(predict_image(trained, image, threshold), image.argmax(-1))
+        np.testing.assert_array_equal(predictor_of(trained, threshold).mask(image), image.argmax(-1))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_batches_hold_every_example_once_and_no_padding(trained, info, nuclei_records, val_records, batch_size):
     batches = eval_batches(info.shard_files(str(nuclei_records), ["val"]), info, batch_size, InputConfig())
-    found = list(predict_batches(trained, batches, tf.distribute.get_strategy(), 0.5))
+    found = list(predictor_of(trained).masks(batches))
     assert [len(batch["prediction"]) for batch in found] == {1: [1] * 5, 3: [3, 2], 8: [5]}[batch_size]
     joined = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
     assert set(joined) == {"prediction", "source_id", "group", "mask"}
@@ -212,6 +212,6 @@ def test_the_prediction_of_overlapping_classes_is_a_bit_field():
     model = keras.Model(inputs, keras.layers.Rescaling(1.0, -100.0)(inputs))
     trained = TrainedModel(model, ["a", "b", "c"], 3, "uint8", "", overlapping=True)
     image = np.random.default_rng(0).integers(0, 200, [6, 5, 3]).astype(np.uint8)
-    found = predict_image(trained, image, 0.5)
+    found = predictor_of(trained, 0.5).mask(image)
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, (image >= 100) @ np.array([1, 2, 4]))

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
-from inference.predictor import load_run
+from inference.run import load_run
 from model.config import ModelConfig
 from preprocess.config import Splits
 from records.config import InputConfig
 from records.info import read_info
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 from tests.training.events import step_losses
 from tests.training.runs import CONFIG, interrupt_at, refuse, start, without_timings
 from training.history import write_history
@@ -77,12 +76,11 @@ def test_one_line_tells_about_each_epoch(finished):
 def test_the_models_file_scores_what_the_best_epoch_scored(finished, nuclei_records, tmp_path):
     run, state, _ = finished
     metrics = evaluate(
-        load_run(run),
+        predictor_of(load_run(run)),
         str(nuclei_records),
         read_info(str(nuclei_records)),
         tmp_path,
         EvalConfig(split="val", pictures=0),
-        tf.distribute.get_strategy(),
         silent_progress,
     )
     best = state.history[state.best_epoch]

@@ -12,14 +12,14 @@ import tensorflow as tf
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from imaging.codec import decode_image, decode_mask, encode_png
-from inference.predictor import check_fits, load_run, predict_image
+from inference.run import check_fits, load_run
 from model.config import ModelConfig
 from preprocess.config import Splits
 from records.config import InputConfig
 from records.info import read_info
 from records.schema import decode
 from records.shards import read_shard
-from tests.conftest import make_records, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress
 from training.config import TrainConfig
 from training.run import train
 from training.run_folder import RunFolder
@@ -84,13 +84,13 @@ def test_a_run_on_crops_is_trained_and_judged_image_by_image(native_records, fin
     check_fits(trained, info, "RUN", "RECORDS")
     config = EvalConfig(split="test", batch_size=4, pictures=1)
     folder = run.evaluation("test")
-    strategy = tf.distribute.get_strategy()
-    metrics = evaluate(trained, str(native_records), info, folder, config, strategy, silent_progress)
+    predictor = predictor_of(trained)
+    metrics = evaluate(predictor, str(native_records), info, folder, config, silent_progress)
     table = pd.read_csv(folder / "per_image.csv").set_index("source_id")
     records = [decode(data) for shard in info.shards("test") for data in read_shard(str(native_records / shard.name))]
     assert metrics["num_examples"] == len(records) == len(table) > 1
     for record in records:
-        found = predict_image(trained, decode_image(record.image), 0.5) == 1
+        found = predictor.mask(decode_image(record.image)) == 1
         true = decode_mask(record.mask) == 1
         # One image at a time sums in another order than a batch: a pixel may cross the threshold.
         assert table.loc[record.source_id, "tp"] == pytest.approx((true & found).sum(), abs=2)

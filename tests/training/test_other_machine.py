@@ -10,9 +10,9 @@ from tensorflow import keras
 
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
-from inference.predictor import load_run
+from inference.run import load_run
 from model.trained import trained_policy
-from tests.conftest import silent_progress
+from tests.conftest import predictor_of, silent_progress
 from tests.training.keyed_records import CONFIG
 from tests.training.runs import refuse, start
 from training.checkpoints import Checkpoints
@@ -124,8 +124,8 @@ def test_a_run_of_16_bits_is_judged_on_a_cpu_in_float32_as_it_was_validated(reco
     assert trained_policy(stored) == policy
     for found, wanted in zip(loaded.model.get_weights(), stored.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    how = (EvalConfig(split="val", pictures=0), STRATEGY, silent_progress)
-    metrics = evaluate(loaded, str(records[0]), records[1], tmp_path / "eval", *how)
+    how = (EvalConfig(split="val", pictures=0), silent_progress)
+    metrics = evaluate(predictor_of(loaded), str(records[0]), records[1], tmp_path / "eval", *how)
     for name in ("dice_pooled", "dice_nonempty", "iou_pooled"):
         assert metrics[name] == pytest.approx(state.history[0][f"val_{name}"], abs=0.05), name
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from imaging.codec import decode_mask
-from inference.predictor import load_run, predict_image
+from inference.run import load_run
 from model.config import AugmentConfig, ModelConfig
 from records.config import InputConfig
 from records.schema import decode, decode_pixels
 from records.shards import read_shard
 from records.verify import verify
-from tests.conftest import silent_progress
+from tests.conftest import predictor_of, silent_progress
 from tests.training.scans import CLASSES, FOLDS, write_scans
 from training.config import TrainConfig
 from training.run import train
@@ -58,7 +58,7 @@ def judged(records, trained, tmp_path_factory):
 
 def judge(run, folder, info, where, **settings):
     config = EvalConfig(split="fold1", batch_size=3, **settings)
-    return evaluate(load_run(run), str(folder), info, where, config, tf.distribute.get_strategy(), silent_progress)
+    return evaluate(predictor_of(load_run(run)), str(folder), info, where, config, silent_progress)
 
 
 def scans_of(folder, info, split):
@@ -90,13 +90,13 @@ def test_the_models_file_scores_what_the_best_epoch_scored(trained, judged):
 def test_the_scores_are_those_of_the_predicted_bits(records, trained, judged):
     folder, info = records
     metrics, where = judged
-    loaded = load_run(trained[0])
+    predictor = predictor_of(load_run(trained[0]))
     right, decisions = 0, 0
     table = pd.read_csv(where / "per_image.csv").set_index("source_id")
     for scan in scans_of(folder, info, "fold1"):
         truth = decode_mask(scan.mask)
         known = truth < 2**15
-        found = predict_image(loaded, decode_pixels(scan, "uint16"), 0.5)
+        found = predictor.mask(decode_pixels(scan, "uint16"))
         for bit, name in enumerate(CLASSES):
             true, guess = (truth[known] >> bit) % 2, (found[known] >> bit) % 2
             counts = [(true * guess).sum(), (guess * (1 - true)).sum(), (true * (1 - guess)).sum()]
@@ -130,11 +130,11 @@ def test_unlabelled_scans_get_bit_fields_as_predictions(records, trained, tmp_pa
     bare = dataclasses.replace(info, labeled=False, classes=["background", "object"], overlapping=False)
     metrics = judge(trained[0], folder, bare, tmp_path, pictures=1)
     assert metrics == {"num_examples": FOLDS["fold1"], "threshold": 0.5}
-    loaded = load_run(trained[0])
+    predictor = predictor_of(load_run(trained[0]))
     for scan in scans_of(folder, info, "fold1"):
         found = decode_mask((tmp_path / "predictions" / f"{scan.source_id}.png").read_bytes())
         assert found.dtype == np.uint16
-        expected = predict_image(loaded, decode_pixels(scan, "uint16"), 0.5)
+        expected = predictor.mask(decode_pixels(scan, "uint16"))
         assert np.mean(found != expected) < 0.01
     assert len(list((tmp_path / "result-image").iterdir())) == 3
 

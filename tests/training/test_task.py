@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from imaging.codec import encode_png
-from inference.predictor import load_run
+from inference.run import load_run
 from model.config import ModelConfig
 from model.labels import Labels
 from model.loss_config import LossConfig

@@ -14,7 +14,8 @@ import tensorflow as tf
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from inference.gate import Gate
-from inference.predictor import load_run
+from inference.predictor import Predictor
+from inference.run import load_run
 from model.config import AugmentConfig, ModelConfig
 from records.config import InputConfig
 from records.info import read_info
@@ -79,14 +80,14 @@ def main(records: str, folder: Path) -> None:
     for count, strategy in strategies.items():
         with strategy.scope():
             trained = load_run(RunFolder(folder / "plain-1"))
+        predictor = Predictor(trained, strategy)
         for batch_size in (1, 7, 32):
             config = EvalConfig(split="train", batch_size=batch_size, pictures=0)
             where = folder / f"eval-{count}-{batch_size}"
-            result["metrics"][where.name] = evaluate(trained, records, info, where, config, strategy, silent_progress)
+            result["metrics"][where.name] = evaluate(predictor, records, info, where, config, silent_progress)
             where, gate = folder / f"gated-{count}-{batch_size}", gate_by_brightness(info.mean[0], strategy)
-            result["metrics"][where.name] = evaluate(
-                trained, records, info, where, config, strategy, silent_progress, gate
-            )
+            gated = dataclasses.replace(predictor, gate=gate)
+            result["metrics"][where.name] = evaluate(gated, records, info, where, config, silent_progress)
     (folder / "result.json").write_text(json.dumps(result))
 
 

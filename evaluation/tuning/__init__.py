@@ -1,0 +1,1 @@
+"""Choices on validation: what makes masks of probabilities."""

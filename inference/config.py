@@ -1,0 +1,42 @@
+"""Settings of predictions: the same wherever a trained run is used."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How a trained run predicts."""
+
+    batch_size: int = 16
+    """Images at once; what is predicted does not depend on it."""
+    threshold: float | None = None
+    """Probability from which a pixel belongs to a class, without effect with more than two exclusive classes; of a
+    classifier: from which there is an object. Null: what `python -m evaluation.tune` chose, with its steps behind, or
+    0.5 and nothing else where it did not run."""
+    gate: str | None = None
+    """A run of --task classify: images (of models for crops: tiles) that it clears are not segmented, and empty. From
+    which probability on is chosen on validation."""
+    tta: bool = False
+    """Average the probabilities of an image's 8 symmetries, which takes 8 times as long."""
+    ensemble: tuple[str, ...] = ()
+    """Further runs, whose probabilities are averaged with those of RUN, e.g. '[runs/second, runs/third]'."""
+    overlap: float = 0.5
+    """Of models for crops: share of a tile that its neighbour sees as well; where tiles share pixels, their mean
+    counts. 0 takes a quarter of the time."""
+    virtual_replicas: int | None = None
+    """Split the CPU into so many logical devices, to try out several replicas without GPUs."""
+
+    @property
+    def way(self) -> str:
+        """How it is predicted, where that is not plainly: "ensemble", "tta", "ensemble-tta"."""
+        return "-".join(name for name, used in (("ensemble", bool(self.ensemble)), ("tta", self.tta)) if used)
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, found {self.batch_size}")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold: expected a probability between 0 and 1, or null, found {self.threshold}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap: expected a share from 0 to below 1, found {self.overlap}")
+        if self.virtual_replicas is not None and self.virtual_replicas < 1:
+            raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")
