@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.comparison.folds import Fold, summarize_folds
 from evaluation.comparison.judged import Judged, short_names
@@ -38,6 +39,7 @@ def draw_comparison(comparisons: list[Comparison], first: Judged, score: str) ->
     left.set_ylim(len(names) - 0.45, -0.55)
     for axis in (left, right):
         axis.axvline(0, color=TEXT, linewidth=0.8, zorder=1)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="x", color=PALE, linewidth=0.6)
         axis.spines["left"].set_visible(False)
         _hold_zero(axis)
