@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 GPU := $(shell command -v nvidia-smi 2>/dev/null)
 
-.PHONY: help setup setup-dev demo test test-slow test-gpu lint format lock benchmark notebook clean
+.PHONY: help setup setup-dev demo test test-slow test-gpu lint format lock benchmark notebook results clean
 
 help:
 	@echo "make demo       made-up raw data -> records -> U-Net -> scores and pictures, in minutes"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-gpu   the tests that need GPUs, on those of this machine"
 	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training"
 	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
+	@echo "make results    where a model fails, in pictures: RUNS=runs/nuclei RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
 	@echo "make lock       requirements*.txt anew from pyproject.toml (needs uv)"
 
@@ -84,6 +85,12 @@ RECORDS ?= data/nuclei
 notebook: setup-dev
 	RECORDS=$(abspath $(RECORDS)) $(BIN)/jupyter execute notebooks/exploratory_data_analysis.ipynb \
 	  --output=$(abspath $(RECORDS))/exploratory_data_analysis
+
+empty :=
+RUNS ?= runs/nuclei
+results: setup-dev
+	RUNS=$(subst $(empty) ,:,$(abspath $(RUNS))) RECORDS=$(abspath $(RECORDS)) \
+	  $(BIN)/jupyter execute notebooks/results_analysis.ipynb --output=$(abspath $(firstword $(RUNS)))/results_analysis
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -14,10 +14,10 @@ from evaluation.exploration.dataset import Dataset, read_examples
 from evaluation.exploration.gallery import Panel, Window, annotated_areas, draw_panels, paint_annotation, shrink
 from imaging.painting import display_image
 
-_PAIRS = 4
+_PAIRS = 2
 
 
-def draw_worst(result: Result, count: int = 3, kind: str = "worst") -> Figure:
+def draw_worst(result: Result, count: int = 2, kind: str = "worst") -> Figure:
     """Draws pictures that test.py has made: image, truth, prediction and their difference in a row.
 
     Args:

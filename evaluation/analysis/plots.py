@@ -11,6 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from evaluation.analysis.facts import MEASURES, unit_of
 from evaluation.analysis.results import Result, class_frame
+from evaluation.comparison.pairs import Comparison
+from evaluation.comparison.plot import draw_comparison
 from evaluation.exploration.canvas import MUTED, PALE, TEXT, Colour, class_colour, label_axis, make_figure, note
 from evaluation.exploration.dataset import Dataset
 from evaluation.pictures import INVENTED, MISSED
@@ -67,6 +69,13 @@ def draw_scores(results: Sequence[Result]) -> Figure:
     label_axis(axis, "Scores with their 95 % intervals; ticks: predicting nothing, or everything")
     add_result_legend(figure, results)
     return figure
+
+
+def draw_differences(comparisons: Sequence[Comparison], first: Result, score: str) -> Figure:
+    """Draws every other evaluation of the same images against the first, see `evaluation.comparison.plot`."""
+    if not comparisons:
+        return note(f"There is no other evaluation that has {score} of the same images.")
+    return draw_comparison(list(comparisons), first.judged, score)
 
 
 def draw_images(results: Sequence[Result], score: str) -> Figure:
@@ -152,7 +161,8 @@ def draw_relations(facts: pd.DataFrame, relations: pd.DataFrame, score: str, dat
         if measure.log and known[row.Index].min() > 0:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            wide = known[row.Index].max() / known[row.Index].min() > 20
+            axis.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axis.xaxis.set_minor_locator(NullLocator())
         else:
             axis.xaxis.set_major_locator(MaxNLocator(4))

@@ -25,7 +25,7 @@ def draw_thresholds(results: Sequence[Result]) -> Figure:
         choice = read_choice(result)
         if choice and any(choice["sweeps"].values()):
             # Evaluations that differ in their images alone share a choice: it is drawn once.
-            chosen.setdefault(choice["model_sha256"], (number, choice))
+            chosen.setdefault((result.run, choice["model_sha256"]), (number, choice))
     if not chosen:
         return note("No threshold was tried on validation: python -m evaluation.tune RUN RECORDS does it.")
     names = list(dict.fromkeys(name for _, choice in chosen.values() for name in choice["sweeps"]))[:_MOST_CLASSES]
@@ -39,12 +39,12 @@ def draw_thresholds(results: Sequence[Result]) -> Figure:
             axis.plot(thresholds, scores, color=result_colour(number), linewidth=1.6)
             best = choice["classes"][name]["threshold"]
             axis.plot(best, np.interp(best, thresholds, scores), "o", color=result_colour(number), markersize=6)
-            title.append(f"{best:g}")
+            title.append(f"{best:g} ({choice['metric']})")
         axis.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=":")
         axis.set_xlim(0, 1)
         axis.grid(color=PALE, linewidth=0.6)
-        metrics = ", ".join(dict.fromkeys(choice["metric"] for _, choice in chosen.values()))
-        label_axis(axis, f"{shorten(name, 18)}: chosen {', '.join(title)}", "threshold", f"{metrics} of validation")
+        said = ", ".join(dict.fromkeys(title))
+        label_axis(axis, f"{shorten(name, 18)}: chosen {said}", "threshold", "score of validation")
     add_result_legend(figure, _legend(results, [number for number, _ in chosen.values()]))
     return figure
 

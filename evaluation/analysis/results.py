@@ -12,7 +12,7 @@ from evaluation.comparison.judged import Judged, check_same_images, read_judged,
 from evaluation.comparison.pairs import Comparison, compare
 from evaluation.folder import CALIBRATION_FILE, METRICS_FILE, PER_IMAGE_FILE
 from evaluation.report.files import Evaluation, read_evaluation
-from evaluation.report.scores import score_rows
+from evaluation.report.scores import ScoreRow, score_rows
 
 
 class Result(NamedTuple):
@@ -76,8 +76,7 @@ def describe(results: Sequence[Result]) -> str:
     for result in results:
         line = f"{result.name}: {len(result.judged.images):,} images"
         for row in score_rows(result.files.metrics)[:1]:
-            line += f", {row.score.label} {row.value:.4f}"
-            line += f" ({row.interval[0]:.4f} to {row.interval[1]:.4f})" * bool(row.interval)
+            line += f", {row.score.label} {_write(row)}"
         lines.append(line)
     return "\n".join(lines)
 
@@ -86,9 +85,7 @@ def score_frame(results: Sequence[Result]) -> pd.DataFrame:
     """Returns a row for each score that any evaluation has, a column for each: value and interval, as text."""
     columns = {
         result.name: {
-            row.score.label + f" ({row.unit})" * bool(row.unit): f"{row.value:.4f}"
-            + f" ({row.interval[0]:.4f} to {row.interval[1]:.4f})" * bool(row.interval)
-            for row in score_rows(result.files.metrics)
+            row.score.label + f" ({row.unit})" * bool(row.unit): _write(row) for row in score_rows(result.files.metrics)
         }
         for result in results
     }
@@ -97,7 +94,7 @@ def score_frame(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def compare_results(results: Sequence[Result], score: str, seed: int = 0) -> tuple[list[Comparison], str]:
-    """Returns (every evaluation of the same images against the first, why others are left out: a line each).
+    """Returns (every evaluation of the same images against the first, lines that say how many and why not the others).
 
     Args:
       results: one or more.
@@ -112,8 +109,9 @@ def compare_results(results: Sequence[Result], score: str, seed: int = 0) -> tup
         except ValueError as error:
             lines.append(f"left out: {error}")
     if not others:
-        lines.append("There is one evaluation alone, and nothing to compare it with.")
-    return comparisons, "\n".join(lines)
+        return [], "There is one evaluation alone, and nothing to compare it with."
+    compared = f"{len(comparisons)} of {len(others)} others compared with {first.name} on the same images"
+    return comparisons, "\n".join([compared, *lines])
 
 
 def class_frame(result: Result, score: str = "dice", seed: int = 0) -> pd.DataFrame:
@@ -133,6 +131,11 @@ def class_frame(result: Result, score: str = "dice", seed: int = 0) -> pd.DataFr
                 rows.append((name, label.removeprefix(f"{score}/{name} "), value, low, high))
     table = pd.DataFrame(rows, columns=["class", "score", "value", "low", "high"])
     return table.astype(dict.fromkeys(("value", "low", "high"), "float64"))
+
+
+def _write(row: ScoreRow) -> str:
+    interval = f" ({row.interval[0]:.4f} to {row.interval[1]:.4f})" if row.interval else ""
+    return f"{row.value:.4f}{interval}"
 
 
 def _put_first(names: list[str], first: str | None, run: str) -> list[str]:

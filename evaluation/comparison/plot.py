@@ -32,7 +32,7 @@ def draw_comparison(comparisons: list[Comparison], first: Judged, score: str) ->
         _draw_images(right, row, each)
     better = "left" if comparisons[0].lower_is_better else "right"
     kinds = " · ".join(f"{mark} {pair.score}" for mark, pair in zip("●○", comparisons[0].pairs, strict=False))
-    label_axis(left, f"Difference of {score} from {name}, 95 % interval", f"{kinds} · better: to the {better}")
+    label_axis(left, f"Difference from {name}, 95 % interval", f"{kinds} · better: to the {better}")
     label_axis(right, "Of each image", f"{score} less that of {name}")
     left.set_yticks(range(len(names)), names)
     left.tick_params(axis="y", colors=TEXT)
