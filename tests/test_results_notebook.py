@@ -37,7 +37,7 @@ def run_notebook(monkeypatch):
 
 def every_drawing_is_a_figure(notebook: nbformat.NotebookNode) -> bool:
     drawings = [cell for cell in code_cells(notebook) if ".draw_" in cell.source]
-    return len(drawings) == 14 and all(has_figure(cell) for cell in drawings)
+    return len(drawings) == 15 and all(has_figure(cell) for cell in drawings)
 
 
 def test_several_runs_and_ways_come_side_by_side(nuclei_records, tmp_path, run_notebook):
@@ -54,6 +54,7 @@ def test_several_runs_and_ways_come_side_by_side(nuclei_records, tmp_path, run_n
     assert "5 of 5 images measured" in said and "5 images have one in training" in said
 
 
+@pytest.mark.slow  # a kernel again
 def test_one_evaluation_of_which_little_was_measured_is_enough(nuclei_records, tmp_path, run_notebook):
     run = judge_run(tmp_path / "run", nuclei_records, read_info(str(nuclei_records)))
     folder = run / "eval" / "test"
@@ -70,7 +71,7 @@ def test_one_evaluation_of_which_little_was_measured_is_enough(nuclei_records, t
     assert "hashes of these images and of training are not known" in said
 
 
-@pytest.mark.slow  # a kernel again, for classes that overlap
+@pytest.mark.slow  # a kernel again
 def test_it_runs_on_classes_that_overlap(tmp_path, run_notebook):
     write_clouds(tmp_path / "raw", SyntheticConfig(images=24, seed=1))
     make_records("clouds", tmp_path / "raw", tmp_path / "records", size=32, splits=Splits(0.5, 0.2, 0.3))
@@ -80,6 +81,7 @@ def test_it_runs_on_classes_that_overlap(tmp_path, run_notebook):
     assert "Fish: " in printed(notebook)
 
 
+@pytest.mark.slow  # a kernel again
 def test_a_classifier_is_told_that_it_is_not_for_it(nuclei_records, tmp_path, run_notebook):
     answers = pd.DataFrame({"source_id": ["a"], "group": ["a"], "probability": [0.7], "truth": [1]})
     write(tmp_path / "gate", answers)

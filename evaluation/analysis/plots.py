@@ -191,6 +191,8 @@ def draw_parts(facts: pd.DataFrame, by: str, score: str, training: pd.Series | N
     """
     known = facts[[by, score]].dropna()
     parts = known.groupby(by)[score].agg(["size", "mean"])
+    if known.empty:
+        return note("None of the images is among these records.")
     if len(parts) == len(known):
         return note(f"Each image is a {by} of its own.")
     if len(parts) == 1:

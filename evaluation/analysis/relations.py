@@ -6,7 +6,6 @@ straight line. The intervals are bootstrap intervals over whole groups, as those
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from evaluation.analysis.facts import MEASURES, known_measures
 from evaluation.comparison.judged import lower_is_better
@@ -15,14 +14,19 @@ from evaluation.comparison.pairs import FEWEST_GROUPS
 _RESAMPLES = 1000
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns Spearman's correlation of two float arrays [images]; equal values share their mean rank.
+def rank_correlation(first: np.ndarray, second: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Returns Spearman's correlation, float64 [draws]; NaN where all values of one are equal.
 
-    NaN where all of one are equal.
+    Args:
+      first, second: float [images].
+      weights: [draws, images], how often each image counts; None: one draw in which each counts once.
     """
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
-    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-    return float(ranks[0] @ ranks[1] / scale) if scale else float("nan")
+    weights = np.ones((1, len(first))) if weights is None else weights
+    ranks = [_ranks(values, weights) for values in (first, second)]
+    one, other = (rank - (weights * rank).sum(1, keepdims=True) / weights.sum(1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((weights * one**2).sum(1) * (weights * other**2).sum(1))
+    known = scale > 0
+    return np.where(known, (weights * one * other).sum(1) / np.where(known, scale, 1), np.nan)
 
 
 def relate(facts: pd.DataFrame, score: str, seed: int = 0) -> pd.DataFrame:
@@ -44,7 +48,7 @@ def relate(facts: pd.DataFrame, score: str, seed: int = 0) -> pd.DataFrame:
         if len(known) < 3 or np.ptp(scores) == 0 or np.ptp(values) == 0:
             continue
         low, high = _interval(values, scores, known["group"].to_numpy(str), seed)
-        correlation = rank_correlation(values, scores)
+        correlation = float(rank_correlation(values, scores)[0])
         verdict = _judge(low, high, known["group"].nunique(), lower_is_better(score))
         rows[measure] = (len(known), correlation, low, high, verdict)
     columns = ["images", "correlation", "low", "high", "verdict"]
@@ -67,17 +71,24 @@ def describe_relations(relations: pd.DataFrame, score: str) -> str:
     return "\n".join(lines)
 
 
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the mean rank of each value, float64 [draws, images], where images count `weights` times."""
+    _, places = np.unique(values, return_inverse=True)
+    order = np.argsort(places, kind="stable")
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)
+    return (counts.cumsum(1) - counts / 2)[:, places]
+
+
 def _interval(values: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
     """Returns the 95 % percentile interval of the correlation over resampled groups; NaN of one group alone."""
     generator = np.random.default_rng(seed)
     _, membership = np.unique(groups, return_inverse=True)
-    members = np.split(np.argsort(membership, kind="stable"), np.cumsum(np.bincount(membership))[:-1])
-    if len(members) < 2:
+    count = membership.max() + 1
+    if count < 2:
         return float("nan"), float("nan")
-    found = []
-    for _ in range(_RESAMPLES):
-        drawn = np.concatenate([members[group] for group in generator.integers(len(members), size=len(members))])
-        found.append(rank_correlation(values[drawn], scores[drawn]))
+    drawn = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in range(_RESAMPLES)])
+    found = rank_correlation(values, scores, drawn[:, membership].astype(float))
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
 

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from evaluation.analysis.facts import known_measures, read_facts, touching_share
+from evaluation.analysis.plots import draw_parts
+from evaluation.analysis.relations import relate
 from evaluation.analysis.results import read_results
 from evaluation.analysis.training_images import (
     compare_training,
@@ -63,6 +65,15 @@ def test_of_more_images_than_wanted_some_are_opened_the_same_each_time(opened):
     some = read_facts(result, data, most=3)
     assert len(some) == 3
     pd.testing.assert_frame_equal(some, read_facts(result, data, most=3))
+
+
+def test_images_that_the_records_do_not_have_are_left_out(opened):
+    result, data = opened
+    renamed = result.judged.images.rename(index=lambda key: f"raw/{key}")
+    table = read_facts(result._replace(judged=dataclasses.replace(result.judged, images=renamed)), data, most=9)
+    assert table.empty and known_measures(table) == [] and relate(table, "dice").empty
+    assert draw_parts(table, "size", "dice").axes[0].texts[0].get_text() == "None of the images is among these records."
+    assert "not known" in describe_twins(table, "dice")
 
 
 def test_records_on_which_it_was_not_judged_are_refused(opened):

@@ -15,9 +15,18 @@ def make_facts(count=60, seed=0, **columns) -> pd.DataFrame:
 def test_the_correlation_of_ranks_is_scipys_ties_and_all():
     generator = np.random.default_rng(1)
     first, second = generator.integers(0, 6, 40).astype(float), generator.normal(size=40)
-    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic)
-    assert rank_correlation(first, -(first**3)) == pytest.approx(-1)
-    assert np.isnan(rank_correlation(np.ones(4), np.arange(4.0)))
+    assert rank_correlation(first, second) == pytest.approx([spearmanr(first, second).statistic])
+    assert rank_correlation(first, -(first**3)) == pytest.approx([-1])
+    assert np.isnan(rank_correlation(np.ones(4), np.arange(4.0))).all()
+
+
+def test_an_image_that_counts_twice_is_there_twice():
+    generator = np.random.default_rng(2)
+    first, second = generator.integers(0, 6, 30).astype(float), generator.normal(size=30)
+    weights = generator.integers(0, 4, (5, 30))
+    found = rank_correlation(first, second, weights.astype(float))
+    for row, value in zip(weights, found, strict=True):
+        assert value == pytest.approx(spearmanr(np.repeat(first, row), np.repeat(second, row)).statistic)
 
 
 def test_a_measure_that_goes_with_the_score_is_told_from_one_that_does_not():
