@@ -40,6 +40,7 @@ def every_drawing_is_a_figure(notebook: nbformat.NotebookNode) -> bool:
     return len(drawings) == 15 and all(has_figure(cell) for cell in drawings)
 
 
+@pytest.mark.slow  # three evaluations and a kernel
 def test_several_runs_and_ways_come_side_by_side(nuclei_records, tmp_path, run_notebook):
     info = read_info(str(nuclei_records))
     first = judge_run(tmp_path / "first", nuclei_records, info)
@@ -54,7 +55,6 @@ def test_several_runs_and_ways_come_side_by_side(nuclei_records, tmp_path, run_n
     assert "5 of 5 images measured" in said and "5 images have one in training" in said
 
 
-@pytest.mark.slow  # a kernel again
 def test_one_evaluation_of_which_little_was_measured_is_enough(nuclei_records, tmp_path, run_notebook):
     run = judge_run(tmp_path / "run", nuclei_records, read_info(str(nuclei_records)))
     folder = run / "eval" / "test"

@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 
 from evaluation.analysis.results import Result
-from evaluation.analysis.training_images import compare_training, hash_distances, raw_sizes, training_keys
+from evaluation.analysis.training_images import (
+    compare_training,
+    hash_distances,
+    raw_sizes,
+    training_facts,
+    training_keys,
+)
 from evaluation.exploration.dataset import Dataset, ExamplePixels, read_examples
 from evaluation.exploration.measures import brightness_unit, example_facts, measure_examples
 
@@ -48,7 +54,8 @@ def read_facts(result: Result, dataset: Dataset, most: int, seed: int = 0) -> pd
     Args:
       result: an evaluation of these records.
       dataset: the records.
-      most: of more images so many are opened, chosen at random.
+      most: of more images so many are opened, chosen at random; of training images likewise, where the index knows
+        neither brightness nor contrast.
       seed: of the choice.
 
     Returns:
@@ -70,7 +77,8 @@ def read_facts(result: Result, dataset: Dataset, most: int, seed: int = 0) -> pd
     facts["touching"] = pd.Series({one.key: touching_share(one) for one in read_examples(dataset, keys)}, dtype=float)
     facts["size"] = raw_sizes(dataset).reindex(keys)
     training = training_keys(result, dataset)
-    facts = facts.join(compare_training(dataset, facts, training)).join(hash_distances(dataset, keys, training))
+    alike = compare_training(facts, training_facts(dataset, training, most, seed))
+    facts = facts.join(alike).join(hash_distances(dataset, keys, training))
     return images.loc[keys].join(facts.drop(columns=["group", "areas"]))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.analysis.plots import shorten
+from evaluation.analysis.plots import short_key
 from evaluation.analysis.results import Result
 from evaluation.exploration.canvas import MUTED, TEXT, make_figure, note
 from evaluation.exploration.dataset import Dataset, read_examples
@@ -54,9 +54,9 @@ def draw_nearest(facts: pd.DataFrame, score: str, dataset: Dataset, window: Wind
     panels: list[Panel | None] = []
     for key, row in known.iterrows():
         judged, nearest = read_examples(dataset, [key, row["nearest"]])
-        title = f"{score} {row[score]:.3f}\n{shorten(key, 22)}"
+        title = f"{score} {row[score]:.3f}\n{short_key(key)}"
         panels.append(Panel(_paint(judged, dataset, window), title, TEXT))
-        title = f"in training ({row['alike']:.1%} are like it)\n{shorten(row['nearest'], 22)}"
+        title = f"in training ({row['alike']:.1%} are like it)\n{short_key(row['nearest'])}"
         panels.append(Panel(_paint(nearest, dataset, window), title, MUTED))
     return draw_panels(panels)
 

@@ -117,10 +117,10 @@ def draw_errors(result: Result) -> Figure:
     worst = wrong.head(_WORST)
     for kind, ink, start in (("missed", MISSED, 0), ("invented", INVENTED, worst["missed"])):
         right.barh(range(len(worst)), worst[kind], left=start, color=np.array(ink) / 255, height=0.7, label=kind)
-    right.set_yticks(range(len(worst)), [shorten(key, 14) for key in worst.index], fontsize=8)
+    right.set_yticks(range(len(worst)), [short_key(key) for key in worst.index], fontsize=8)
     right.set_ylim(max(len(worst), 6) - 0.5, -0.5)
     right.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    right.legend(frameon=False, fontsize=9, labelcolor=TEXT, loc="lower right")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9, labelcolor=TEXT)
     label_axis(right, "Where they are most", "wrong pixels")
     return figure
 
@@ -165,7 +165,7 @@ def draw_relations(facts: pd.DataFrame, relations: pd.DataFrame, score: str, dat
             axis.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
             axis.xaxis.set_minor_locator(NullLocator())
         else:
-            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=row.Index == "objects"))
         axis.grid(color=PALE, linewidth=0.6)
         title = f"{measure.label[0].upper()}{measure.label[1:]}\n{row.correlation:+.2f}"
         title += "" if np.isnan(row.low) else f" ({row.low:+.2f} to {row.high:+.2f})"
@@ -244,6 +244,11 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def short_key(key: str) -> str:
+    """Returns a key of at most 17 characters: keys often differ at their ends alone."""
+    return key if len(key) <= 17 else f"{key[:8]}…{key[-8:]}"
+
+
 def _draw_confusion(axis: Axes, confusion: pd.DataFrame) -> None:
     shares = confusion.to_numpy(float) / np.maximum(1, confusion.to_numpy(float).sum(1, keepdims=True))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -251,7 +256,7 @@ def _draw_confusion(axis: Axes, confusion: pd.DataFrame) -> None:
         colour = "white" if share > 0.6 else TEXT
         axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
     axis.set_yticks(range(len(confusion)), [shorten(name, 14) for name in confusion.index], fontsize=8)
-    axis.set_xticks(range(len(shares[0])), [shorten(name, 10) for name in confusion], fontsize=8, rotation=30)
+    axis.set_xticks(range(len(shares[0])), [shorten(name, 12) for name in confusion], fontsize=8, rotation=30)
     label_axis(axis, "Of the pixels of each class …", "… were predicted to be", "true class")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from evaluation.analysis.plots import MOST_RESULTS, add_result_legend, result_colour, shorten
 from evaluation.analysis.results import Result
@@ -52,7 +52,8 @@ def draw_thresholds(results: Sequence[Result]) -> Figure:
 def draw_calibration(results: Sequence[Result]) -> Figure:
     """Draws for each class how many of the pixels with a probability are of it, and how many have that probability.
 
-    On the diagonal probabilities can be believed. Below it the model is too sure, above it too timid.
+    The error is the expected calibration error. On the diagonal probabilities can be believed; below it the model is
+    too sure, above it too timid.
     """
     known = {number: one for number, one in enumerate(results[:MOST_RESULTS]) if one.calibration is not None}
     if not known:
@@ -71,14 +72,15 @@ def draw_calibration(results: Sequence[Result]) -> Figure:
             lower.plot(bins["probability"], shares, "o-", color=colour, linewidth=1.4, markersize=3)
             errors.append(float((shares * (bins["probability"] - bins["true"]).abs()).sum()))
         lower.set_yscale("log")
-        lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.3%}".rstrip("0%").rstrip(".") + " %"))
-        upper.set_aspect("auto")
+        lower.set_ylim(top=2)
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        lower.yaxis.set_minor_locator(NullLocator())
         upper.xaxis.set_major_locator(MaxNLocator(5))
         for axis in (upper, lower):
             axis.grid(color=PALE, linewidth=0.6)
         error = ", ".join(f"{error:.3f}" for error in errors)
-        label_axis(upper, f"{shorten(name, 18)}: calibration error {error}", None, "share that is true")
-        label_axis(lower, "", "predicted probability", "of all pixels")
+        label_axis(upper, f"{shorten(name, 14)}: error {error}", None, None if column else "share that is true")
+        label_axis(lower, "", "predicted probability", None if column else "of all pixels")
     add_result_legend(figure, _legend(results, list(known)))
     return figure
 

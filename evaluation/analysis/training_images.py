@@ -7,13 +7,14 @@ import pandas as pd
 
 from evaluation.analysis.results import Result
 from evaluation.exploration.dataset import Dataset
-from evaluation.exploration.measures import EXAMPLE_COLUMNS, example_facts
+from evaluation.exploration.measures import EXAMPLE_COLUMNS, example_facts, measure_examples
 from records.info import training_splits
 
 _MOST = 20_000
 _NEAR = 0.25
 _TWIN_BITS = 10
 _BLOCK = 256
+_LOOK = ["brightness", "contrast"]
 _PLACE = ["image", "slice_index"]  # a tile shares the facts of its image
 
 
@@ -25,26 +26,38 @@ def training_keys(result: Result, dataset: Dataset) -> list[str]:
     return dataset.offsets.index[dataset.offsets["split"].isin(splits)].tolist()
 
 
-def compare_training(dataset: Dataset, facts: pd.DataFrame, training: list[str]) -> pd.DataFrame:
-    """Returns what in training looks like each image, as far as brightness and contrast tell.
+def training_facts(dataset: Dataset, training: list[str], most: int, seed: int = 0) -> pd.DataFrame:
+    """Returns brightness, contrast and cluster of training images, by key; of more than 20,000 those of a sample.
 
     Args:
       dataset: the records.
-      facts: brightness, contrast and cluster of images, by key.
       training: keys.
+      most: where the index does not know them (of slices), so many records are opened.
+      seed: of the choice.
+    """
+    facts = example_facts(dataset, pd.DataFrame(columns=EXAMPLE_COLUMNS)).loc[training]
+    if facts["brightness"].isna().all():
+        some = np.random.default_rng(seed).choice(training, min(most, len(training)), replace=False) if training else []
+        facts = example_facts(dataset, measure_examples(dataset, some)[0]).loc[some]
+    return _sample(facts[["cluster", *_LOOK]].dropna())
+
+
+def compare_training(facts: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Returns what in training looks like each image, as far as brightness and contrast tell.
+
+    Args:
+      facts: brightness, contrast and cluster of images, by key.
+      known: those of training images.
 
     Returns:
       By key alike (share of the training images that differ in both by less than a quarter of their standard
       deviation in training) and nearest (key of the one that differs least). An image's own cluster (its group, its
-      duplicates) is left out. Of more than 20,000 training images a sample is compared.
+      duplicates) is left out.
     """
-    columns = ["brightness", "contrast"]
-    known = example_facts(dataset, pd.DataFrame(columns=EXAMPLE_COLUMNS)).loc[training].dropna(subset=columns)
-    known = _sample(known)
-    spread = known[columns].std(ddof=0).replace(0, 1)
+    spread = known[_LOOK].std(ddof=0).replace(0, 1)
     rows: list[tuple[float, str | None]] = []
     for row in facts.itertuples():
-        apart = ((known[columns] - [row.brightness, row.contrast]) / spread).abs()
+        apart = ((known[_LOOK] - [row.brightness, row.contrast]) / spread).abs()
         apart = apart[(known["cluster"] != row.cluster) & apart.notna().all(axis=1)]
         near = (apart < _NEAR).all(axis=1)
         rows.append((near.mean(), (apart**2).sum(axis=1).idxmin()) if len(apart) else (np.nan, None))
@@ -54,7 +67,7 @@ def compare_training(dataset: Dataset, facts: pd.DataFrame, training: list[str])
 def hash_distances(dataset: Dataset, keys: list[str], training: list[str]) -> pd.Series:
     """Returns by key bits: in how many its perceptual hash differs from that of the nearest training image, of 64.
 
-    Own clusters and many training images: as in `compare_training`. NaN where there are no hashes.
+    An image's own cluster is left out; of more than 20,000 training images a sample is compared. NaN: no hashes.
     """
     hashes = _with_hashes(dataset)
     judged, known = hashes.reindex(keys).dropna(subset="hash"), hashes[hashes.index.isin(training)]

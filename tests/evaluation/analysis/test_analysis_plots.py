@@ -121,7 +121,7 @@ def test_calibration_says_where_probabilities_are_wrong(tmp_path):
         "cell: too high where the model says 0.85, 0.60 is right (10.0% of the pixels)",
         "gap: probabilities can be believed",
     ]
-    assert "cell: calibration error 0.025" in words(probabilities.draw_calibration([result]))
+    assert "cell: error 0.025" in words(probabilities.draw_calibration([result]))
     plain = result_of(tmp_path / "old")
     assert "Calibration was not measured" in words(probabilities.draw_calibration([plain]))
     assert probabilities.describe_calibration(plain) == "Calibration was not measured."

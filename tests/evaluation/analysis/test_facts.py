@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from evaluation.analysis.training_images import (
     compare_training,
     describe_twins,
     hash_distances,
+    training_facts,
     training_keys,
     training_sizes,
 )
@@ -112,12 +114,25 @@ def test_training_images_are_alike_within_a_quarter_of_their_spread():
     training = ["a", "b", "c", "d", "e"]
     facts = pd.DataFrame({"brightness": [0.22], "contrast": [0.5], "cluster": ["t"]}, index=["t"])
     # The standard deviation of 0, 0.2, 0.4, 1, 0.3 is 0.337; a quarter of it 0.084: b and e are within.
-    found = compare_training(data, facts, training)
+    known = training_facts(data, training, most=0)
+    found = compare_training(facts, known)
     assert found.loc["t", "alike"] == pytest.approx(2 / 5) and found.loc["t", "nearest"] == "b"
     # Its own cluster is not what it is compared with.
-    found = compare_training(data, facts.assign(cluster="b"), training)
+    found = compare_training(facts.assign(cluster="b"), known)
     assert found.loc["t", "alike"] == pytest.approx(1 / 4) and found.loc["t", "nearest"] == "e"
-    assert np.isnan(compare_training(data, facts, []).loc["t", "alike"])
+    assert np.isnan(compare_training(facts, known[:0]).loc["t", "alike"])
+
+
+def test_training_images_that_the_index_does_not_know_are_opened(opened):
+    result, data = opened
+    unknown = dataclasses.replace(data, index=data.index.assign(mean=np.nan, contrast=np.nan, clipped=np.nan))
+    keys = training_keys(result, data)
+    some = training_facts(unknown, keys, most=4)
+    assert len(some) == 4 and set(some.index) <= set(keys)
+    for example in read_examples(data, some.index[:1]):
+        grey = cv2.cvtColor(example.image, cv2.COLOR_RGB2GRAY)
+        assert some.loc[example.key, "brightness"] == pytest.approx(grey.mean() / 255)
+    assert training_facts(unknown, [], most=4).empty
 
 
 def test_hashes_differ_in_so_many_bits_and_twins_are_told():
