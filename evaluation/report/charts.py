@@ -65,7 +65,7 @@ class _Scale(NamedTuple):
 def histogram(values: Sequence[float], mean: float, interval: Sequence[float] | None, x_label: str) -> Markup:
     """Returns how many images have which score (0 to 1), with the mean and its interval."""
     counts, edges = np.histogram(values, bins=20, range=(0, 1))
-    svg, x, y = _frame((0, 1), (0, max(counts)), x_label, "images", f"{x_label}: histogram of {len(values)} images")
+    svg, x, y = _frame((0, 1), (0, max(5, *counts)), x_label, "images", f"{x_label}: histogram of {len(values)} images")
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         if count:
             left, top = x.place(low) + 0.75, y.place(count)

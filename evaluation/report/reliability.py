@@ -1,5 +1,6 @@
 """Whether probabilities can be believed: reliability curves, and what they say in words."""
 
+import numpy as np
 import pandas as pd
 
 from evaluation.report.charts import ReliabilityBin, reliability
@@ -23,38 +24,37 @@ def reliability_figures(evaluation: Evaluation) -> list[Figure]:
 def describe_reliability(name: str, bins: pd.DataFrame) -> str:
     """Returns in words how far the probabilities of a class can be believed.
 
-    How sure an answer is (class or not, by the larger probability) is held against how often it is right: Guo et al.
-    2017, arxiv.org/abs/1706.04599. Where a class is rare its absence decides that; so its presence is told apart.
+    How sure an answer is (of "no" the probability of its absence) is held against how often it is right: Guo et al.
+    2017, arxiv.org/abs/1706.04599. Yes and no apart, because of a rare class nearly all answers are no.
 
     Args:
       name: of the class.
       bins: its rows of calibration.csv.
     """
     pixels, probability, true = (bins[column].to_numpy(float) for column in ("pixels", "probability", "true"))
-    share = pixels / pixels.sum()
-    yes = (bins["low"] + bins["high"]).to_numpy() > 1
     # A bin's answer is one and the same: none reaches from below 0.5 to above.
-    sure, right = (float((share * _of_answer(values, yes)).sum()) for values in (probability, true))
-    gap, error = sure - right, float((share * abs(probability - true)).sum())
-    verdict = "neither over- nor underconfident"
-    if abs(gap) >= _ROUNDS_TO_NOTHING:
-        verdict = f"{'overconfident' if gap > 0 else 'underconfident'} by {abs(100 * gap):.1f} percentage points"
-    words = f"{name}: {verdict}. Its answers are sure to {_percent(sure)}, and {_percent(right)} of them are right."
-    if yes.any():
-        said, found = (float((share * values)[yes].sum() / share[yes].sum()) for values in (probability, true))
-        words += f" Where it says yes, it is sure to {_percent(said)}, and {_percent(found)} are."
-    else:
-        words += " It never says yes."
-    return f"{words} Expected calibration error {error:.4f}."
+    yes = (bins["low"] + bins["high"]).to_numpy() > 1
+    answers = []
+    for answer, chosen, sure, right in (("yes", yes, probability, true), ("no", ~yes, 1 - probability, 1 - true)):
+        if chosen.any():
+            means = (float(np.average(values[chosen], weights=pixels[chosen])) for values in (sure, right))
+            answers.append(f"where it says {answer} it is {_verdict(*means)}")
+        else:
+            answers.append(f"it never says {answer}")
+    error = np.average(abs(probability - true), weights=pixels)
+    return f"{name}: {'; '.join(answers)}. Expected calibration error {error:.4f}."
+
+
+def _verdict(sure: float, right: float) -> str:
+    gap = sure - right
+    if abs(gap) < _ROUNDS_TO_NOTHING:
+        return f"as sure as it is right, {_percent(right)}"
+    kind = "overconfident" if gap > 0 else "underconfident"
+    return f"{kind} by {abs(100 * gap):.1f} percentage points, sure to {_percent(sure)} and right in {_percent(right)}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%"
-
-
-def _of_answer(values, yes):
-    """Returns shares of the class as shares of what is answered."""
-    return values * yes + (1 - values) * ~yes
 
 
 def _draw(name: str, bins: pd.DataFrame):

@@ -31,21 +31,22 @@ def make_page(folder) -> str:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        # Sure to (80 x 0.9 + 20 x 0.9) / 100, right (76 + 16) / 100: one worse than it says, the other better.
         (
             [(0.1, 80, 4), (0.9, 20, 16)],
-            "cell: underconfident by 2.0 percentage points. Its answers are sure to 90.0 %, and 92.0 % of them "
-            "are right. Where it says yes, it is sure to 90.0 %, and 80.0 % are. Expected calibration error 0.0600.",
+            "cell: where it says yes it is overconfident by 10.0 percentage points, sure to 90.0 % and right in 80.0 "
+            "%; where it says no it is underconfident by 5.0 percentage points, sure to 90.0 % and right in 95.0 %. "
+            "Expected calibration error 0.0600.",
         ),
         (
-            [(0.05, 50, 10), (0.95, 50, 40)],
-            "cell: overconfident by 15.0 percentage points. Its answers are sure to 95.0 %, and 80.0 % of them are "
-            "right. Where it says yes, it is sure to 95.0 %, and 80.0 % are. Expected calibration error 0.1500.",
+            # Sure to (60 x 0.95 + 20 x 0.75) / 80, right (48 + 20) / 80.
+            [(0.05, 20, 1), (0.75, 20, 20), (0.95, 60, 48)],
+            "cell: where it says yes it is overconfident by 5.0 percentage points, sure to 90.0 % and right in 85.0 %; "
+            "where it says no it is as sure as it is right, 95.0 %. Expected calibration error 0.1400.",
         ),
         (
             [(0.25, 100, 25)],
-            "cell: neither over- nor underconfident. Its answers are sure to 75.0 %, and 75.0 % of them are right. "
-            "It never says yes. Expected calibration error 0.0000.",
+            "cell: it never says yes; where it says no it is as sure as it is right, 75.0 %. "
+            "Expected calibration error 0.0000.",
         ),
     ],
 )
@@ -60,7 +61,7 @@ def test_each_class_has_its_reliability_curve_where_its_shares_are(tmp_path):
     write_calibration(folder, {"<i>NA</i>": [(0.25, 75, 15), (0.75, 25, 20)], "NA": [(0.5, 10, 5)]})
     text = section(make_page(folder), "calibration")
     assert Page(text).ids == {"calibration", "chart-reliability-1", "chart-reliability-2"}
-    assert "<i>NA" not in text and "<figcaption>NA: neither" in text
+    assert "<i>NA" not in text and "<figcaption>NA: where it says yes it is as sure as it is right" in text
     chart = text[text.index('id="chart-reliability-1"') : text.index('id="chart-reliability-2"')]
     (left, bottom), (right, top) = numbers(re.search('"line-guide" points="([^"]+)"', chart)[1])
 
