@@ -16,6 +16,8 @@ SUBMISSION_FILE = "submission.csv"
 CONFUSION_FILE, CALIBRATION_FILE = "confusion.csv", "calibration.csv"
 EVALUATED_FILE, REPORT_FILE = "evaluated.json", "report.html"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+NO_CLASS = "none of them"
+"""The last row and column of confusion.csv where classes overlap."""
 
 
 def evaluation_name(config: EvalConfig, info: RecordsInfo, trained_on: str) -> str:
@@ -48,7 +50,7 @@ def write_metrics(folder: Path, metrics: dict) -> None:
 
 def write_confusion(folder: Path, pixels: np.ndarray, classes: list[str]) -> None:
     """Writes confusion.csv: pixels (int64) of all images, a row for each true class, see `Judged.confusion`."""
-    names = [*classes, "none of them"][: len(pixels)]
+    names = [*classes, NO_CLASS][: len(pixels)]
     pd.DataFrame(pixels, pd.Index(names, name="true"), names).to_csv(folder / CONFUSION_FILE)
 
 

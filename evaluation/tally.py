@@ -42,6 +42,7 @@ class Judged(NamedTuple):
       confusion: int64, all images' pixels by (true class, predicted class): [classes, classes]; where classes overlap
         see `pair_classes`.
       calibration: float64 [classes, bins, 3], see `evaluation.calibration`; None: probabilities are not known.
+      cleared: whether a gate has cleared an image; None: there was none, or it judged tiles.
     """
 
     keys: list[str]
@@ -53,6 +54,7 @@ class Judged(NamedTuple):
     volumes: Volumes | None
     confusion: np.ndarray | None
     calibration: np.ndarray | None = None
+    cleared: list[bool] | None = None
 
 
 class Tally:
@@ -71,6 +73,7 @@ class Tally:
         self._counts: list[Counts] = []
         self._confusion: np.ndarray | int = 0
         self._calibration: np.ndarray | None = None
+        self._cleared: list[bool] = []
         self._units: set[str] = set()
         self._shapes = Calls(pool, max(1, _CALLS_PER_WORKER * pool.workers))
         # One at a time, because a volume is large: while it is judged the slices of the next are collected.
@@ -97,6 +100,8 @@ class Tally:
         if "calibration" in batch:
             bins = batch["calibration"].sum(0)
             self._calibration = bins if self._calibration is None else self._calibration + bins
+        if np.ndim(batch.get("cleared", 0)) == 1:  # of tiles there is a list for each image
+            self._cleared += map(bool, batch["cleared"])
         self._keys += [key.decode() for key in batch["source_id"]]
         places = [
             (VolumeKey(group.decode(), filename.decode()), int(index))
@@ -143,6 +148,7 @@ class Tally:
             volumes=self._finish_volumes(counts),
             confusion=self._confusion,
             calibration=self._calibration,
+            cleared=self._cleared or None,
         )
 
     def _finish_volumes(self, counts: Counts) -> Volumes | None:
