@@ -5,7 +5,6 @@ from pathlib import Path
 from rich.table import Table
 
 from inference.config import PredictConfig
-from inference.predictor import Predictor
 
 _ROWS = {
     "dice_per_image": "Dice per image",
@@ -101,20 +100,21 @@ def classification_table(metrics: dict, title: str) -> Table:
     return table
 
 
-def steps_line(predictor: Predictor, path: Path, config: PredictConfig) -> str:
+def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: PredictConfig) -> str:
     """Returns in a line what makes masks of probabilities, and where that is from.
 
     Args:
-      predictor: what predicts.
+      steps: of the classes by name, as `Predictor.describe` returns them.
+      chosen: whether they are from `path`.
       path: postprocess.json of its RUN folder.
       config: settings.
     """
-    each = {name: describe_steps(steps) for name, steps in predictor.describe().items()}
+    each = {name: describe_steps(of_class) for name, of_class in steps.items()}
     same = len(set(each.values())) == 1
-    what = next(iter(each.values())) if same else "; ".join(f"{name}: {steps}" for name, steps in each.items())
+    what = next(iter(each.values())) if same else "; ".join(f"{name}: {words}" for name, words in each.items())
     if config.threshold is not None:
         return f"{what}, as --threshold says"
-    if predictor.postprocess:
+    if chosen:
         return f"{what}, chosen on validation ({path})"
     if path.exists():
         return f"{what}: {path} is of other weights, or without tta and ensemble as here; run evaluation.tune again"

@@ -102,15 +102,19 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
     """Returns what was evaluated, by name."""
     metrics, evaluated, config = evaluation.metrics, evaluation.evaluated, evaluation.config
     facts: dict[str, Any] = {
-        "run": evaluation.run,
+        "predictions" if "predictions" in evaluated else "run": evaluation.run,
         "split": evaluated.get("settings", {}).get("split", evaluation.split),
     }
     facts["images"] = f"{metrics['num_examples']:,}"
     if evaluation.grouped:
         facts["groups"] = f"{evaluation.images['group'].nunique():,}"
     if evaluated:
-        facts["records"], facts["fingerprint of the records"] = evaluated["records"].values()
+        records = evaluated["records"]
+        facts["records"], facts["fingerprint of the records"] = records["name"], records["fingerprint"]
+    if "model" in evaluated:
         facts["model"], facts["SHA-256 of the model"] = evaluated["model"].values()
+    if "predictions" in evaluated:
+        facts["SHA-256 of the predictions"] = evaluated["predictions"]["sha256"]
     trained = config.get("records", {})
     if trained and trained["fingerprint"] != evaluated.get("records", {}).get("fingerprint"):
         facts["trained on"], facts["fingerprint of those"] = trained["name"], trained["fingerprint"]
@@ -123,7 +127,8 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         facts["averaged with"] = ", ".join(settings["ensemble"])
     if settings.get("tta"):
         facts["averaged over"] = "8 symmetries of an image"
-    facts["threshold"] = metrics.get("threshold")
+    if "predictions" not in evaluated:
+        facts["threshold"] = metrics.get("threshold")
     if "gate" in metrics:
         facts["gate"] = f"{metrics['gate']}, cleared {metrics['num_cleared']} of {metrics['num_judged']}"
         facts["threshold of the gate"] = metrics["gate_threshold"]
