@@ -127,8 +127,8 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         facts["averaged with"] = ", ".join(settings["ensemble"])
     if settings.get("tta"):
         facts["averaged over"] = "8 symmetries of an image"
-    if "predictions" not in evaluated:
-        facts["threshold"] = metrics.get("threshold")
+    if metrics.get("threshold") is not None:  # else each class has its own
+        facts["threshold"] = metrics["threshold"]
     if "gate" in metrics:
         facts["gate"] = f"{metrics['gate']}, cleared {metrics['num_cleared']} of {metrics['num_judged']}"
         facts["threshold of the gate"] = metrics["gate_threshold"]
