@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, ScoreConfig
 from records.info import RecordsInfo
 
 METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", "per_group.csv"
@@ -77,5 +77,23 @@ def write_evaluated(
         "model": {"file": model, "sha256": digest},
         "settings": dataclasses.asdict(config),
         "postprocess": postprocess,
+    }
+    (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_evaluated_predictions(folder: Path, info: RecordsInfo, name: str, digest: str, config: ScoreConfig) -> None:
+    """Writes evaluated.json of predictions that another tool made.
+
+    Args:
+      folder: of the evaluation.
+      info: of the records; classes are told too, as no RUN folder says them.
+      name, digest: of the predictions' folder or file, and their SHA-256.
+      config: settings.
+    """
+    records = {field: getattr(info, field) for field in ("name", "fingerprint", "classes", "overlapping")}
+    content = {
+        "records": records,
+        "predictions": {"name": name, "sha256": digest},
+        "settings": dataclasses.asdict(config),
     }
     (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")

@@ -11,7 +11,9 @@ from evaluation.shapes import ImageMasks, Shapes, ShapeTask, judge_images, judge
 from evaluation.statistics import Counts, pair_classes, pixel_tables, table_counts
 from evaluation.volumes import VolumeCollector, VolumeKey, align_distances, sum_counts
 from evaluation.workers import Calls, Pool
+from imaging.codec import decode_mask
 from records.info import scored_classes
+from records.schema import Record
 
 _CALLS_PER_WORKER = 3
 
@@ -57,6 +59,20 @@ class Judged(NamedTuple):
     cleared: list[bool] | None = None
 
 
+def batch_of_one(record: Record, prediction: np.ndarray) -> dict:
+    """Returns a labelled record and its predicted mask [height, width] as a batch that `Tally.add` takes."""
+    return {
+        "source_id": [record.source_id.encode()],
+        "group": [record.group.encode()],
+        "filename": [record.filename.encode()],
+        "slice_index": [-1 if record.slice_index is None else record.slice_index],
+        "spacing_mm": [(0.0, 0.0, 0.0) if record.spacing_mm is None else record.spacing_mm],
+        "instances": [record.instances or b""],
+        "mask": [decode_mask(record.mask)],
+        "prediction": [prediction],
+    }
+
+
 class Tally:
     """Counts and shapes of the images seen so far.
 
@@ -84,7 +100,7 @@ class Tally:
     def add(self, batch: dict) -> None:
         """Takes a batch as `Predictor.masks` yields it, with the details of `records.schema.parse_details`.
 
-        With "splits", what `ImageMasks` has of each image, too.
+        With "splits" and "found_instances", what `ImageMasks` has of each image, too.
 
         Raises:
           ValueError: the spacing of some images is known, that of others is not; or slices of a volume come apart.
@@ -112,8 +128,8 @@ class Tally:
             return
         columns = [batch[name] for name in ("mask", "prediction", "instances")]
         spacings = [tuple(map(float, spacing)) if all(spacing) else None for spacing in batch["spacing_mm"]]
-        splits = batch.get("splits", [None] * len(places))
-        images = [ImageMasks(*image) for image in zip(*columns, spacings, splits, strict=True)]
+        known = [batch.get(name, [None] * len(places)) for name in ("splits", "found_instances")]
+        images = [ImageMasks(*image) for image in zip(*columns, spacings, *known, strict=True)]
         self._shapes.call(judge_images, self._task, images)
         if self._task.distances:
             self._check_units(images)

@@ -97,15 +97,19 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
     """Returns what was evaluated, by name."""
     metrics, evaluated, config = evaluation.metrics, evaluation.evaluated, evaluation.config
     facts: dict[str, Any] = {
-        "run": evaluation.run,
+        "predictions" if "predictions" in evaluated else "run": evaluation.run,
         "split": evaluated.get("settings", {}).get("split", evaluation.split),
     }
     facts["images"] = f"{metrics['num_examples']:,}"
     if evaluation.grouped:
         facts["groups"] = f"{evaluation.images['group'].nunique():,}"
     if evaluated:
-        facts["records"], facts["fingerprint of the records"] = evaluated["records"].values()
+        records = evaluated["records"]
+        facts["records"], facts["fingerprint of the records"] = records["name"], records["fingerprint"]
+    if "model" in evaluated:
         facts["model"], facts["SHA-256 of the model"] = evaluated["model"].values()
+    if "predictions" in evaluated:
+        facts["SHA-256 of the predictions"] = evaluated["predictions"]["sha256"]
     trained = config.get("records", {})
     if trained and trained["fingerprint"] != evaluated.get("records", {}).get("fingerprint"):
         facts["trained on"], facts["fingerprint of those"] = trained["name"], trained["fingerprint"]

@@ -25,7 +25,7 @@ class Evaluation:
     """The files of RUN/eval/<split>/, and of the RUN folder what belongs to them.
 
     Attributes:
-      run: name of the RUN folder.
+      run: name of the RUN folder, or of another tool's predictions.
       split: name of the evaluation's folder.
       metrics: of metrics.json.
       images: a row for each image, or for each answer of a classifier.
@@ -34,7 +34,7 @@ class Evaluation:
       calibration: calibration.csv; None: not there.
       evaluated: of evaluated.json; empty: not there.
       postprocess: of the run's postprocess.json, what was chosen on validation; empty: not there.
-      config: of the run's config.json; empty: not there.
+      config: of the run's config.json, of other predictions their records alone; empty: not there.
       history: a row for each epoch; None: not there.
       pictures: of result-image/, in order of their names.
     """
@@ -82,18 +82,21 @@ def read_evaluation(folder: Path) -> Evaluation:
             raise ValueError(
                 f"{folder}: expected an evaluation of labelled records, found no {name}; run test.py first"
             )
-    run = folder.resolve().parents[1]
+    evaluated = _read_json(folder / EVALUATED_FILE)
+    run, foreign = folder.resolve().parents[1], evaluated.get("predictions")
+    if foreign:
+        run = folder  # there is no RUN folder: what lies two folders up is not theirs
     return Evaluation(
-        run=run.name,
-        split=folder.name,
+        run=foreign["name"] if foreign else run.name,
+        split=evaluated["settings"]["split"] if foreign else folder.name,
         metrics=_read_json(folder / METRICS_FILE),
         images=_read_table(folder / PER_IMAGE_FILE),
         groups=_read_optional(folder / PER_GROUP_FILE),
         confusion=_read_confusion(folder / CONFUSION_FILE),
         calibration=_read_optional(folder / CALIBRATION_FILE),
-        evaluated=_read_json(folder / EVALUATED_FILE),
+        evaluated=evaluated,
         postprocess=_read_json(run / "postprocess.json", "evaluation.tune"),
-        config=_read_json(run / "config.json"),
+        config={"records": evaluated["records"]} if foreign else _read_json(run / "config.json"),
         history=_read_optional(run / "history.csv"),
         pictures=sorted((folder / PICTURES_FOLDER).glob("*.png")),
     )
