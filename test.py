@@ -83,7 +83,8 @@ def _judge_segmenter(predictor, classifier, what, run, folder: Path, config: Eva
 
     _, info = what
     tell, tuned = cli.console.print, None
-    tell(f"masks     {steps_line(predictor, run.postprocess, config)}")
+    steps = steps_line(predictor.describe(), bool(predictor.postprocess), run.postprocess, config)
+    tell(f"masks     {steps}")
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
     if classifier:
         gate, tuned = open_gate(predictor, classifier, *what, run.gate, config, cli.progress)

@@ -19,7 +19,10 @@ def per_image_table(judged: Judged, class_names: list[str]) -> pd.DataFrame:
 
     A distance that is not defined is NaN.
     """
-    columns = {"source_id": judged.keys, "group": judged.groups, **_image_columns(judged, slice(None))}
+    columns = {"source_id": judged.keys, "group": judged.groups}
+    if judged.cleared is not None:
+        columns["cleared"] = judged.cleared
+    columns |= _image_columns(judged, slice(None))
     if len(class_names) > 1:
         columns = {name: values for name, values in columns.items() if name not in _PIXELS}
         for number, class_name in enumerate(class_names):

@@ -63,11 +63,11 @@ def evaluate(
         if info.labeled:
             scores = judge(_with_splits(found, predictor), info, folder, total, config)
         else:
-            scores = {}
+            scores = {"num_examples": info.splits[config.split].num_examples}
             _write_predictions(folder / PREDICTIONS_FOLDER, found)
         check_complete(records, info, config.split, len(watch.keys))
-    metrics = {"num_examples": len(watch.keys), **_thresholds(predictor)}
-    metrics |= watch.gate_scores(predictor, config) | scores
+    counted = {"num_examples": scores.pop("num_examples")}
+    metrics = counted | _thresholds(predictor) | watch.gate_scores(predictor, config) | scores
     write_metrics(folder, metrics)
     if info.labeled:
         chosen = rank_images(folder, config.pictures)

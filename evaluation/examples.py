@@ -1,14 +1,14 @@
 """The examples of a split: all of them in batches, and single ones by key."""
 
 import pandas as pd
-import tensorflow as tf
 
 from records.config import InputConfig
 from records.files import join, open_file
 from records.info import RecordsInfo
-from records.input_pipeline import eval_batches
 from records.schema import Record, decode
-from records.shards import OFFSETS_FILE, ShardFile, read_record
+from records.shards import OFFSETS_FILE, read_record
+
+_PLAN_FILE = "plan.parquet"
 
 
 def split_batches(
@@ -17,10 +17,10 @@ def split_batches(
     split: str,
     crop: int | None,
     batch_size: int,
-    strategy: tf.distribute.Strategy,
+    strategy,
     **how,
-) -> tuple[list[ShardFile], tf.data.Dataset]:
-    """Returns (files of a split, its batches as `eval_batches` makes them, of equally many examples for every device).
+):
+    """Returns (ShardFiles of a split, tf.data.Dataset of its batches, of equally many examples for every device).
 
     Args:
       records: their folder.
@@ -28,9 +28,11 @@ def split_batches(
       split: its name.
       crop: side of the tiles; None: whole images.
       batch_size: examples at once, at least.
-      strategy: devices.
-      how: whole_masks, overlap, details: see `eval_batches`.
+      strategy: tf.distribute.Strategy, the devices.
+      how: whole_masks, overlap, details: see `eval_batches`, which makes the batches.
     """
+    from records.input_pipeline import eval_batches  # TensorFlow's import takes seconds, and only batches need it
+
     replicas = strategy.num_replicas_in_sync
     files = info.shard_files(records, [split])
     rounded = -(-batch_size // replicas) * replicas
@@ -44,6 +46,28 @@ def check_complete(records: str, info: RecordsInfo, split: str, found: int) -> N
             f"{records}: expected {total} examples in split {split}, found {found}; "
             "`python -m records verify` names what is wrong"
         )
+
+
+def read_plan(records: str, columns: list[str], why: str) -> pd.DataFrame:
+    """Returns columns of the plan beside records: a row for each image, slice or tile, also those that were left out.
+
+    Args:
+      records: their folder.
+      columns: their names.
+      why: what needs them, for the error.
+
+    Raises:
+      ValueError: the plan cannot be read.
+    """
+    path = join(records, _PLAN_FILE)
+    try:
+        with open_file(path) as file:
+            return pd.read_parquet(file, columns=columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}), and {why} needs it; `python -m preprocess` with --overwrite "
+            "makes the records anew"
+        ) from error
 
 
 def read_places(records: str, keys: list[str] | None = None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.config import EvalConfig
+from evaluation.config import EvalConfig, ScoreConfig
 from records.info import RecordsInfo
 
 METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", "per_group.csv"
@@ -16,6 +16,8 @@ SUBMISSION_FILE = "submission.csv"
 CONFUSION_FILE, CALIBRATION_FILE = "confusion.csv", "calibration.csv"
 EVALUATED_FILE, REPORT_FILE = "evaluated.json", "report.html"
 PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+NO_CLASS = "none of them"
+"""The last row and column of confusion.csv where classes overlap."""
 
 
 def evaluation_name(config: EvalConfig, info: RecordsInfo, trained_on: str) -> str:
@@ -48,7 +50,7 @@ def write_metrics(folder: Path, metrics: dict) -> None:
 
 def write_confusion(folder: Path, pixels: np.ndarray, classes: list[str]) -> None:
     """Writes confusion.csv: pixels (int64) of all images, a row for each true class, see `Judged.confusion`."""
-    names = [*classes, "none of them"][: len(pixels)]
+    names = [*classes, NO_CLASS][: len(pixels)]
     pd.DataFrame(pixels, pd.Index(names, name="true"), names).to_csv(folder / CONFUSION_FILE)
 
 
@@ -75,5 +77,23 @@ def write_evaluated(
         "model": {"file": model, "sha256": digest},
         "settings": dataclasses.asdict(config),
         "postprocess": postprocess,
+    }
+    (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_evaluated_predictions(folder: Path, info: RecordsInfo, name: str, digest: str, config: ScoreConfig) -> None:
+    """Writes evaluated.json of predictions that another tool made.
+
+    Args:
+      folder: of the evaluation.
+      info: of the records; classes are told too, as no RUN folder says them.
+      name, digest: of the predictions' folder or file, and their SHA-256.
+      config: settings.
+    """
+    records = {field: getattr(info, field) for field in ("name", "fingerprint", "classes", "overlapping")}
+    content = {
+        "records": records,
+        "predictions": {"name": name, "sha256": digest},
+        "settings": dataclasses.asdict(config),
     }
     (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")

@@ -54,7 +54,7 @@ def judge(batches: Iterable[dict], info: RecordsInfo, folder: Path, total: int, 
     write_confusion(folder, judged.confusion, info.classes)
     if judged.calibration is not None:
         calibration_table(judged.calibration, classes).to_csv(folder / CALIBRATION_FILE, index=False)
-    return summarize_all(judged, classes, config.seed)
+    return {"num_examples": len(judged.keys), **summarize_all(judged, classes, config.seed)}
 
 
 def _count_workers(config: ScoreConfig, total: int) -> int:

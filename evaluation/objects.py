@@ -68,24 +68,30 @@ def count_objects(
     known: np.ndarray,
     instances: np.ndarray | None,
     splits: Sequence[int] | None = None,
+    found_instances: np.ndarray | None = None,
 ) -> ObjectCounts:
     """Returns the counts of one image; without the axis of images.
 
-    Found objects are those of the predicted areas (`imaging.objects.label_objects`), true ones those of the instance
-    map or, without one, the connected parts of the true areas. Of an object the known pixels count; one without any is
-    none.
+    True objects are those of the instance map or, without one, the connected parts of the true areas; found ones
+    likewise, where parts may be split (`imaging.objects.label_objects`). Of an object the known pixels count; one
+    without any is none.
 
     Args:
       true_areas, found_areas: bool [classes, height, width].
       known: bool [height, width].
       instances: integers [height, width], 0 = none; an object of it is one of the class of its pixels. None: not known.
       splits: of each class, least distance in pixels of found objects that touch; None: those stay one.
+      found_instances: as `instances`, of the prediction.
     """
     rows = []
     splits = [0] * len(true_areas) if splits is None else splits
     for true_area, found_area, split in zip(true_areas & known, found_areas, splits, strict=True):
         true = label_objects(true_area) if instances is None else np.where(true_area, instances, 0)
-        matched, num_true, num_found = count_matches(true, np.where(known, label_objects(found_area, split), 0))
+        if found_instances is None:
+            found = label_objects(found_area, split)
+        else:
+            found = np.where(found_area, found_instances, 0)
+        matched, num_true, num_found = count_matches(true, np.where(known, found, 0))
         rows.append((matched, num_true, num_found, count_matches(true, known.astype(np.int32))[0]))
     matched, true, found, by_all = (np.array(column, np.int32) for column in zip(*rows, strict=True))
     return ObjectCounts(matched, true, found, by_all, np.array([known.any()], np.int32))

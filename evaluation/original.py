@@ -8,6 +8,7 @@ import pandas as pd
 from evaluation.examples import read_places
 from evaluation.judging import Shown
 from evaluation.raw_images import Place, RawImages, RawJoiner
+from evaluation.tally import batch_of_one
 from imaging.codec import decode_mask
 from inference.postprocess import Postprocess, object_splits
 from inference.predictor import Batch, Predictor
@@ -85,17 +86,8 @@ class OriginalRecords:
 
     def _batch(self, place: Place, prediction: np.ndarray, postprocess: Postprocess) -> Batch:
         record = self.read(place)
-        return {
-            "source_id": [record.source_id.encode()],
-            "group": [record.group.encode()],
-            "filename": [record.filename.encode()],
-            "slice_index": [-1 if record.slice_index is None else record.slice_index],
-            "spacing_mm": [(0.0, 0.0, 0.0) if record.spacing_mm is None else record.spacing_mm],
-            "instances": [record.instances or b""],
-            "mask": [decode_mask(record.mask)],
-            "prediction": [prediction],
-            "splits": [object_splits(postprocess, self._predictor.trained.scored_classes)],
-        }
+        splits = object_splits(postprocess, self._predictor.trained.scored_classes)
+        return {**batch_of_one(record, prediction), "splits": [splits]}
 
     def show(self, place: Place, prediction: np.ndarray) -> Shown:
         """Returns a raw image with its masks."""

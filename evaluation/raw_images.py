@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from evaluation.examples import read_plan
 from imaging.restore import Restored
 from imaging.tiling import Window, count_tiles
 from inference.postprocess import Postprocess, stretch
 from inference.predictor import Batch, Predictor
-from records.files import join, open_file
 from records.info import RecordsInfo
 
-_PLAN_FILE = "plan.parquet"
 _CROP = ["crop_y", "crop_x", "crop_height", "crop_width"]
 
 
@@ -86,7 +85,7 @@ def read_raw_images(records: str, info: RecordsInfo, split: str, extension: bool
     Raises:
       ValueError: the plan cannot be read, two images have one name, or records do not cover their images.
     """
-    plan = _read_plan(records, why)
+    plan = read_plan(records, ["key", "status", "split", "image", *_CROP, "height", "width"], f"--{why}")
     is_in = (plan["status"] == "in") & (plan["split"] == split)
     # Without masks all is in one split, what is bad would be too.
     is_bad = (plan["status"] == "rejected") & plan["image"].notna() & (not info.labeled)
@@ -117,18 +116,6 @@ def read_raw_images(records: str, info: RecordsInfo, split: str, extension: bool
         for window, key, source, name, height, width in zip(windows, *columns, strict=True)
     }
     return RawImages(images["name"].tolist(), places)
-
-
-def _read_plan(records: str, why: str) -> pd.DataFrame:
-    path = join(records, _PLAN_FILE)
-    try:
-        with open_file(path) as file:
-            return pd.read_parquet(file, columns=["key", "status", "split", "image", *_CROP, "height", "width"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}), and --{why} needs it; `python -m preprocess` with --overwrite "
-            "makes the records anew"
-        ) from error
 
 
 def _check_covered(tiles: pd.DataFrame, info: RecordsInfo, why: str) -> None:

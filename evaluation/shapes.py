@@ -38,6 +38,8 @@ class ImageMasks(NamedTuple):
       instances: PNG of the instance map; empty where there is none.
       spacing_mm: between its rows, its columns, and the slices of its volume; None: not known.
       splits: of each class that is scored, see `count_objects`.
+      found_instances: integers [height, width], predicted objects of the one class that is scored; None: the connected
+        parts of the prediction.
     """
 
     truth: np.ndarray
@@ -45,6 +47,7 @@ class ImageMasks(NamedTuple):
     instances: bytes
     spacing_mm: tuple[float, float, float] | None
     splits: Sequence[int] | None = None
+    found_instances: np.ndarray | None = None
 
 
 class Shapes(NamedTuple):
@@ -66,7 +69,7 @@ def _judge_image(task: ShapeTask, image: ImageMasks) -> Shapes:
     if task.objects:
         # An instance map says nothing of the objects beneath, which have pixels of their own where classes overlap.
         instances = decode_mask(image.instances) if image.instances and not task.overlapping else None
-        objects = count_objects(true, found, known, instances, image.splits)
+        objects = count_objects(true, found, known, instances, image.splits, image.found_instances)
     if task.distances:
         distances = class_distances(true & known, found & known, image.spacing_mm and image.spacing_mm[:2])
     return Shapes(objects, distances)

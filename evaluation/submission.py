@@ -16,12 +16,12 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from evaluation.config import EvalConfig
 from evaluation.folder import SUBMISSION_FILE
+from evaluation.forms import FORMS, Form
 from evaluation.raw_images import Place, RawJoiner, read_raw_images
 from imaging.objects import label_objects
 from imaging.resize import resize_mask
@@ -31,33 +31,6 @@ from inference.predictor import Batch, Predictor
 from inference.run import TrainedModel
 from records.info import RecordsInfo
 from records.schema import class_areas
-
-
-class Form(NamedTuple):
-    """What the rows of a competition's file are.
-
-    Attributes:
-      column: heading of the first column; the second is EncodedPixels.
-      extension: whether images are called by their file names, else by their keys without directories.
-      classes: one row each; None: one row for each object.
-      size: (height, width) of the masks; None: the raw image's.
-    """
-
-    column: str
-    extension: bool
-    classes: tuple[str, ...] | None = None
-    size: tuple[int, int] | None = None
-
-    def row_ids(self, image: str) -> list[str]:
-        """Returns what stands in the first column for an image."""
-        return [image] if self.classes is None else [f"{image}_{name}" for name in self.classes]
-
-
-FORMS = {
-    "airbus": Form("ImageId", extension=True),
-    "nuclei": Form("ImageId", extension=False),
-    "clouds": Form("Image_Label", extension=True, classes=("Fish", "Flower", "Gravel", "Sugar"), size=(350, 525)),
-}
 
 
 def check_submission(trained: TrainedModel, config: EvalConfig) -> None:

@@ -4,42 +4,19 @@ from pathlib import Path
 
 from rich.table import Table
 
+from evaluation.score_names import score_label
 from inference.config import PredictConfig
-from inference.predictor import Predictor
 
-_ROWS = {
-    "dice_per_image": "Dice per image",
-    "dice_nonempty": "Dice, non-empty images",
-    "dice_pooled": "Dice, all pixels pooled",
-    "iou_per_image": "IoU per image",
-    "iou_nonempty": "IoU, non-empty images",
-    "iou_pooled": "IoU, all pixels pooled",
-    "precision": "precision",
-    "recall": "recall",
-    "pixel_accuracy": "pixel accuracy",
-    "calibration_error": "expected calibration error",
-}
-
-_OBJECT_ROWS = {
-    "object_precision": "objects, precision",
-    "object_recall": "objects, recall",
-    "object_f1": "objects, F1",
-    "object_f2": "objects, F2",
-    "object_map": "objects, mean AP",
-    "object_f1@0.50": "objects, F1, IoU 0.5",
-}
-
-_DISTANCE_ROWS = {
-    "hausdorff95": "Hausdorff 95 %",
-    "surface_distance": "surface distance",
-}
-
-_VOLUME_ROWS = {
-    "volume_dice": "Dice per volume",
-    "volume_iou": "IoU per volume",
-    "volume_hausdorff95": "volumes, Hausdorff 95 %",
-    "volume_surface_distance": "volumes, surface distance",
-}
+_SECTIONS = (
+    (
+        *("dice_per_image", "dice_nonempty", "dice_pooled", "iou_per_image", "iou_nonempty", "iou_pooled"),
+        *("precision", "recall", "pixel_accuracy", "calibration_error"),
+    ),
+    ("object_precision", "object_recall", "object_f1", "object_f2", "object_map", "object_f1@0.50"),
+    ("hausdorff95", "surface_distance"),
+    ("volume_dice", "volume_iou", "volume_hausdorff95", "volume_surface_distance"),
+)
+"""Scores by their kind; see `SCORES`."""
 
 
 def score_table(metrics: dict, title: str) -> Table:
@@ -56,14 +33,14 @@ def score_table(metrics: dict, title: str) -> Table:
     table.add_column("score")
     for heading in ("value", "95 % interval", "nothing", "everything"):
         table.add_column(heading, justify="right")
-    for rows in (_ROWS, _OBJECT_ROWS, _DISTANCE_ROWS, _VOLUME_ROWS):
-        for name, label in rows.items():
+    for names in _SECTIONS:
+        for name in names:
             if name in metrics:
-                unit = f" ({metrics['distance_unit']})" if name.endswith(tuple(_DISTANCE_ROWS)) else ""
+                label = score_label(name, metrics.get("distance_unit", "px"))
                 baselines = [
                     _number(metrics.get(f"baseline_{constant}/{name}")) for constant in ("nothing", "everything")
                 ]
-                table.add_row(label + unit, _number(metrics[name]), _interval(metrics, name), *baselines)
+                table.add_row(label, _number(metrics[name]), _interval(metrics, name), *baselines)
         table.add_section()
     for key, value in metrics.items():
         if key.startswith("dice_per_image/"):
@@ -97,24 +74,25 @@ def classification_table(metrics: dict, title: str) -> Table:
     for heading in ("value", "95 % interval"):
         table.add_column(heading, justify="right")
     for name in ("accuracy", "precision", "recall", "f1", "average_precision"):
-        table.add_row(_ROWS.get(name, name.replace("_", " ")), _number(metrics[name]), _interval(metrics, name))
+        table.add_row(score_label(name), _number(metrics[name]), _interval(metrics, name))
     return table
 
 
-def steps_line(predictor: Predictor, path: Path, config: PredictConfig) -> str:
+def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: PredictConfig) -> str:
     """Returns in a line what makes masks of probabilities, and where that is from.
 
     Args:
-      predictor: what predicts.
+      steps: of the classes by name, as `Predictor.describe` returns them.
+      chosen: whether they are from `path`.
       path: postprocess.json of its RUN folder.
       config: settings.
     """
-    each = {name: describe_steps(steps) for name, steps in predictor.describe().items()}
+    each = {name: describe_steps(of_class) for name, of_class in steps.items()}
     same = len(set(each.values())) == 1
-    what = next(iter(each.values())) if same else "; ".join(f"{name}: {steps}" for name, steps in each.items())
+    what = next(iter(each.values())) if same else "; ".join(f"{name}: {words}" for name, words in each.items())
     if config.threshold is not None:
         return f"{what}, as --threshold says"
-    if predictor.postprocess:
+    if chosen:
         return f"{what}, chosen on validation ({path})"
     if path.exists():
         return f"{what}: {path} is of other weights, or without tta and ensemble as here; run evaluation.tune again"

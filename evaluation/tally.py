@@ -11,7 +11,9 @@ from evaluation.shapes import ImageMasks, Shapes, ShapeTask, judge_images, judge
 from evaluation.statistics import Counts, pair_classes, pixel_tables, table_counts
 from evaluation.volumes import VolumeCollector, VolumeKey, align_distances, sum_counts
 from evaluation.workers import Calls, Pool
+from imaging.codec import decode_mask
 from records.info import scored_classes
+from records.schema import Record
 
 _CALLS_PER_WORKER = 3
 
@@ -42,6 +44,7 @@ class Judged(NamedTuple):
       confusion: int64, all images' pixels by (true class, predicted class): [classes, classes]; where classes overlap
         see `pair_classes`.
       calibration: float64 [classes, bins, 3], see `evaluation.calibration`; None: probabilities are not known.
+      cleared: whether a gate has cleared an image; None: there was none, or it judged tiles.
     """
 
     keys: list[str]
@@ -53,6 +56,21 @@ class Judged(NamedTuple):
     volumes: Volumes | None
     confusion: np.ndarray | None
     calibration: np.ndarray | None = None
+    cleared: list[bool] | None = None
+
+
+def batch_of_one(record: Record, prediction: np.ndarray) -> dict:
+    """Returns a labelled record and its predicted mask [height, width] as a batch that `Tally.add` takes."""
+    return {
+        "source_id": [record.source_id.encode()],
+        "group": [record.group.encode()],
+        "filename": [record.filename.encode()],
+        "slice_index": [-1 if record.slice_index is None else record.slice_index],
+        "spacing_mm": [(0.0, 0.0, 0.0) if record.spacing_mm is None else record.spacing_mm],
+        "instances": [record.instances or b""],
+        "mask": [decode_mask(record.mask)],
+        "prediction": [prediction],
+    }
 
 
 class Tally:
@@ -71,6 +89,7 @@ class Tally:
         self._counts: list[Counts] = []
         self._confusion: np.ndarray | int = 0
         self._calibration: np.ndarray | None = None
+        self._cleared: list[bool] = []
         self._units: set[str] = set()
         self._shapes = Calls(pool, max(1, _CALLS_PER_WORKER * pool.workers))
         # One at a time, because a volume is large: while it is judged the slices of the next are collected.
@@ -81,7 +100,7 @@ class Tally:
     def add(self, batch: dict) -> None:
         """Takes a batch as `Predictor.masks` yields it, with the details of `records.schema.parse_details`.
 
-        With "splits", what `ImageMasks` has of each image, too.
+        With "splits" and "found_instances", what `ImageMasks` has of each image, too.
 
         Raises:
           ValueError: the spacing of some images is known, that of others is not; or slices of a volume come apart.
@@ -97,6 +116,8 @@ class Tally:
         if "calibration" in batch:
             bins = batch["calibration"].sum(0)
             self._calibration = bins if self._calibration is None else self._calibration + bins
+        if np.ndim(batch.get("cleared", 0)) == 1:  # of tiles there is a list for each image
+            self._cleared += map(bool, batch["cleared"])
         self._keys += [key.decode() for key in batch["source_id"]]
         places = [
             (VolumeKey(group.decode(), filename.decode()), int(index))
@@ -107,8 +128,8 @@ class Tally:
             return
         columns = [batch[name] for name in ("mask", "prediction", "instances")]
         spacings = [tuple(map(float, spacing)) if all(spacing) else None for spacing in batch["spacing_mm"]]
-        splits = batch.get("splits", [None] * len(places))
-        images = [ImageMasks(*image) for image in zip(*columns, spacings, splits, strict=True)]
+        known = [batch.get(name, [None] * len(places)) for name in ("splits", "found_instances")]
+        images = [ImageMasks(*image) for image in zip(*columns, spacings, *known, strict=True)]
         self._shapes.call(judge_images, self._task, images)
         if self._task.distances:
             self._check_units(images)
@@ -143,6 +164,7 @@ class Tally:
             volumes=self._finish_volumes(counts),
             confusion=self._confusion,
             calibration=self._calibration,
+            cleared=self._cleared or None,
         )
 
     def _finish_volumes(self, counts: Counts) -> Volumes | None:

@@ -11,20 +11,24 @@ class ReportConfig:
     """Which evaluation."""
 
     split: str = "test"
-    """Name of the evaluation's folder in RUN/eval: its split, with -gate behind it for one with a gate."""
+    """Name of the evaluation's folder in RUN/eval: its split, with -gate behind it for one with a gate. Without effect
+    on the folder of one evaluation."""
 
 
 def main() -> None:
     """Parses the command line, makes the page."""
     paths, config = cli.parse(
         ReportConfig,
-        {"run": "Folder made by train.py and judged by test.py."},
+        {"run": "Folder made by train.py and judged by test.py, or the folder of one evaluation."},
         "python -m evaluation.report",
         "Makes report.html of an evaluation anew, from its files.",
     )
+    from evaluation.folder import METRICS_FILE
     from evaluation.report.build import write_report
 
-    cli.console.print(f"report    {write_report(Path(paths['run']) / 'eval' / config.split)}")
+    run = Path(paths["run"])
+    folder = run if (run / METRICS_FILE).is_file() else run / "eval" / config.split
+    cli.console.print(f"report    {write_report(folder)}")
 
 
 if __name__ == "__main__":

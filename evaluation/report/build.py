@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from evaluation.folder import REPORT_FILE
 from evaluation.pictures import AGREED, INVENTED, MISSED
 from evaluation.report.charts import interval_bar
+from evaluation.report.confusion import confusion_matrix
 from evaluation.report.figures import best_epoch, learning_figures, score_figures
 from evaluation.report.files import Evaluation, read_evaluation
 from evaluation.report.gallery import galleries
-from evaluation.report.scores import SCORES, class_pixels, class_table, describe, score_rows
+from evaluation.report.masks import describe_masks
+from evaluation.report.reliability import reliability_figures
+from evaluation.report.scores import class_pixels, class_table, describe, score_rows
 from evaluation.report.tables import MOST_GROUPS, WORST_IMAGES, group_table, image_table
+from evaluation.score_names import SCORES
 from imaging.painting import colour
 
 
@@ -65,8 +68,10 @@ def render(evaluation: Evaluation) -> str:
         labels={name: score.label for name, score in SCORES.items()},
         pixels=class_pixels(evaluation),
         colours=[_css(colour(index)) for index in range(len(evaluation.class_names))],
-        confusion=_confusion_rows(evaluation.confusion),
+        confusion=confusion_matrix(evaluation),
         figures=score_figures(evaluation),
+        reliability=reliability_figures(evaluation),
+        masks=describe_masks(evaluation),
         images=image_table(evaluation),
         groups=group_table(evaluation),
         worst_images=WORST_IMAGES,
@@ -88,29 +93,23 @@ def _bar(row) -> Markup:
     return interval_bar(row.value, row.interval, known) if row.score.is_share else Markup("")
 
 
-def _confusion_rows(confusion: pd.DataFrame | None) -> list[tuple[str, int, list[tuple[str, int, float]]]]:
-    """Returns (true class, its pixels, (predicted class, pixels, their share of the true class) ...) for each class."""
-    if confusion is None:
-        return []
-    return [
-        (name, int(row.sum()), [(found, int(count), count / max(1, row.sum())) for found, count in row.items()])
-        for name, row in confusion.iterrows()
-    ]
-
-
 def _facts(evaluation: Evaluation) -> dict[str, Any]:
     """Returns what was evaluated, by name."""
     metrics, evaluated, config = evaluation.metrics, evaluation.evaluated, evaluation.config
     facts: dict[str, Any] = {
-        "run": evaluation.run,
+        "predictions" if "predictions" in evaluated else "run": evaluation.run,
         "split": evaluated.get("settings", {}).get("split", evaluation.split),
     }
     facts["images"] = f"{metrics['num_examples']:,}"
     if evaluation.grouped:
         facts["groups"] = f"{evaluation.images['group'].nunique():,}"
     if evaluated:
-        facts["records"], facts["fingerprint of the records"] = evaluated["records"].values()
+        records = evaluated["records"]
+        facts["records"], facts["fingerprint of the records"] = records["name"], records["fingerprint"]
+    if "model" in evaluated:
         facts["model"], facts["SHA-256 of the model"] = evaluated["model"].values()
+    if "predictions" in evaluated:
+        facts["SHA-256 of the predictions"] = evaluated["predictions"]["sha256"]
     trained = config.get("records", {})
     if trained and trained["fingerprint"] != evaluated.get("records", {}).get("fingerprint"):
         facts["trained on"], facts["fingerprint of those"] = trained["name"], trained["fingerprint"]
@@ -123,7 +122,8 @@ def _facts(evaluation: Evaluation) -> dict[str, Any]:
         facts["averaged with"] = ", ".join(settings["ensemble"])
     if settings.get("tta"):
         facts["averaged over"] = "8 symmetries of an image"
-    facts["threshold"] = metrics.get("threshold")
+    if metrics.get("threshold") is not None:  # else each class has its own
+        facts["threshold"] = metrics["threshold"]
     if "gate" in metrics:
         facts["gate"] = f"{metrics['gate']}, cleared {metrics['num_cleared']} of {metrics['num_judged']}"
         facts["threshold of the gate"] = metrics["gate_threshold"]

@@ -27,6 +27,17 @@ class Curve(NamedTuple):
     y: Sequence[float]
 
 
+class ReliabilityBin(NamedTuple):
+    """Pixels given a probability from `low` to `high`: their share of all, their mean probability, the share of them
+    that belongs to the class."""
+
+    low: float
+    high: float
+    share: float
+    probability: float
+    true: float
+
+
 class _Scale(NamedTuple):
     """From values to places: low is drawn at `start`, high at `end`."""
 
@@ -54,7 +65,7 @@ class _Scale(NamedTuple):
 def histogram(values: Sequence[float], mean: float, interval: Sequence[float] | None, x_label: str) -> Markup:
     """Returns how many images have which score (0 to 1), with the mean and its interval."""
     counts, edges = np.histogram(values, bins=20, range=(0, 1))
-    svg, x, y = _frame((0, 1), (0, max(counts)), x_label, "images", f"{x_label}: histogram of {len(values)} images")
+    svg, x, y = _frame((0, 1), (0, max(5, *counts)), x_label, "images", f"{x_label}: histogram of {len(values)} images")
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         if count:
             left, top = x.place(low) + 0.75, y.place(count)
@@ -86,9 +97,22 @@ def scatter(
 
 
 def curves(
-    lines: list[Curve], x_label: str, y_label: str, mark: tuple[float, float, str] | None = None, share: bool = False
+    lines: list[Curve],
+    x_label: str,
+    y_label: str,
+    mark: tuple[float, float, str] | None = None,
+    share: bool = False,
+    guide: tuple[float, str] | None = None,
 ) -> Markup:
-    """Returns lines with a legend; `mark` is a point (x, y) and what it says, `share` says that y is at most 1."""
+    """Returns lines with a legend.
+
+    Args:
+      lines: to draw.
+      x_label, y_label: of the axes.
+      mark: a point (x, y), and what it says.
+      share: whether y is at most 1.
+      guide: the x of an upright line, and what it says.
+    """
     xs, ys = (
         np.concatenate([np.asarray(values, float) for values in rows])
         for rows in zip(*(c[2:] for c in lines), strict=True)
@@ -97,6 +121,10 @@ def curves(
     low, high = min(0.0, *ys), 1.0 if share else max([*ys, 0.0]) or 1.0
     x_bounds = (xs.min(), xs.max() if xs.max() > xs.min() else xs.min() + 1)
     svg, x, y = _frame(x_bounds, (low, high), x_label, y_label, y_label)
+    if guide:
+        place, words = guide
+        _line(svg, "line-guide", [(x.place(place), _TOP), (x.place(place), _BOTTOM)])
+        _write(svg, x.place(place) + 4, _BOTTOM - 6, words, "start")
     for curve in lines:
         pairs = [(x.place(a), y.place(b)) for a, b in zip(curve.x, curve.y, strict=True) if np.isfinite(b)]
         _line(svg, f"line-{curve.ink}", pairs)
@@ -111,6 +139,21 @@ def curves(
             left = _RIGHT - 80 * (len(lines) - number)
             _line(svg, f"line-{curve.ink}", [(left, 5), (left + 16, 5)])
             _write(svg, left + 20, 9, curve.name, "start")
+    return _markup(svg)
+
+
+def reliability(bins: list[ReliabilityBin], name: str) -> Markup:
+    """Returns how many of the pixels that are given a probability belong to the class, and how many are given it."""
+    svg, x, y = _frame((0, 1), (0, 1), "probability that is given", "share", f"reliability curve of {name}")
+    for each in bins:
+        left, top = x.place(each.low) + 0.75, y.place(each.share)
+        bar = _add(svg, "rect", "soft", x=left, y=top, width=x.place(each.high) - 0.75 - left, height=_BOTTOM - top)
+        _title(bar, f"{each.share:.2%} of the pixels are given {each.low:g} to {each.high:g}")
+    _line(svg, "line-guide", [(x.place(0), y.place(0)), (x.place(1), y.place(1))])
+    _line(svg, "line-main", [(x.place(each.probability), y.place(each.true)) for each in bins])
+    for each in bins:
+        dot = _add(svg, "circle", "mark", cx=x.place(each.probability), cy=y.place(each.true), r=3.5)
+        _title(dot, f"given {each.probability:.3f} on average, {each.true:.3f} belong to the class")
     return _markup(svg)
 
 

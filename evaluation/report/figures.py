@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from evaluation.report.charts import Curve, curves, histogram, scatter
 from evaluation.report.files import Evaluation
-from evaluation.report.scores import SCORES
+from evaluation.score_names import SCORES
 
 
 class Figure(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.folder import (
+    CALIBRATION_FILE,
     CONFUSION_FILE,
     EVALUATED_FILE,
     METRICS_FILE,
@@ -24,14 +25,16 @@ class Evaluation:
     """The files of RUN/eval/<split>/, and of the RUN folder what belongs to them.
 
     Attributes:
-      run: name of the RUN folder.
+      run: name of the RUN folder, or of another tool's predictions.
       split: name of the evaluation's folder.
       metrics: of metrics.json.
       images: a row for each image, or for each answer of a classifier.
       groups: per_group.csv; None: not there.
       confusion: pixels of all images, [true class, predicted class]; None: not there.
+      calibration: calibration.csv; None: not there.
       evaluated: of evaluated.json; empty: not there.
-      config: of the run's config.json; empty: not there.
+      postprocess: of the run's postprocess.json, what was chosen on validation; empty: not there.
+      config: of the run's config.json, of other predictions their records alone; empty: not there.
       history: a row for each epoch; None: not there.
       pictures: of result-image/, in order of their names.
     """
@@ -42,7 +45,9 @@ class Evaluation:
     images: pd.DataFrame
     groups: pd.DataFrame | None
     confusion: pd.DataFrame | None
+    calibration: pd.DataFrame | None
     evaluated: dict[str, Any]
+    postprocess: dict[str, Any]
     config: dict[str, Any]
     history: pd.DataFrame | None
     pictures: list[Path]
@@ -77,39 +82,48 @@ def read_evaluation(folder: Path) -> Evaluation:
             raise ValueError(
                 f"{folder}: expected an evaluation of labelled records, found no {name}; run test.py first"
             )
-    run = folder.resolve().parents[1]
+    evaluated = _read_json(folder / EVALUATED_FILE)
+    run, foreign = folder.resolve().parents[1], evaluated.get("predictions")
+    if foreign:
+        run = folder  # there is no RUN folder: what lies two folders up is not theirs
     return Evaluation(
-        run=run.name,
-        split=folder.name,
+        run=foreign["name"] if foreign else run.name,
+        split=evaluated["settings"]["split"] if foreign else folder.name,
         metrics=_read_json(folder / METRICS_FILE),
         images=_read_table(folder / PER_IMAGE_FILE),
-        groups=_read_table(folder / PER_GROUP_FILE) if (folder / PER_GROUP_FILE).is_file() else None,
+        groups=_read_optional(folder / PER_GROUP_FILE),
         confusion=_read_confusion(folder / CONFUSION_FILE),
-        evaluated=_read_json(folder / EVALUATED_FILE),
-        config=_read_json(run / "config.json"),
-        history=_read_table(run / "history.csv") if (run / "history.csv").is_file() else None,
+        calibration=_read_optional(folder / CALIBRATION_FILE),
+        evaluated=evaluated,
+        postprocess=_read_json(run / "postprocess.json", "evaluation.tune"),
+        config={"records": evaluated["records"]} if foreign else _read_json(run / "config.json"),
+        history=_read_optional(run / "history.csv"),
         pictures=sorted((folder / PICTURES_FOLDER).glob("*.png")),
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, maker: str = "test.py") -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, found damage ({error}); run test.py anew") from error
+        raise ValueError(f"{path}: expected JSON, found damage ({error}); run {maker} anew") from error
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Returns a CSV file; keys and groups are text, even 007 and NA."""
     try:
         names = pd.read_csv(path, nrows=0).columns
-        words = {name: str for name in ("source_id", "group") if name in names}
+        words = {name: str for name in ("source_id", "group", "class") if name in names}
         missing = {name: [""] for name in names if name not in words}
         return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=missing)
     except ValueError as error:
         raise ValueError(f"{path}: expected a table, found damage ({error}); run test.py anew") from error
+
+
+def _read_optional(path: Path) -> pd.DataFrame | None:
+    return _read_table(path) if path.is_file() else None
 
 
 def _read_confusion(path: Path) -> pd.DataFrame | None:

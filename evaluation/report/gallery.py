@@ -46,8 +46,10 @@ def _captions(evaluation: Evaluation) -> dict[str, str]:
     images = evaluation.images
     if "dice" not in images:
         return {}
+    cleared = images["cleared"] if "cleared" in images else [False] * len(images)
     return {
-        file_name(key): f"{key}: Dice {dice:.3f}" for key, dice in zip(images["source_id"], images["dice"], strict=True)
+        file_name(key): f"{key}: Dice {dice:.3f}" + (", cleared by the gate" if empty else "")
+        for key, dice, empty in zip(images["source_id"], images["dice"], cleared, strict=True)
     }
 
 

@@ -5,44 +5,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from evaluation.report.files import Evaluation
-
-
-class Score(NamedTuple):
-    """What a score is called, what it means, and whether it lies between 0 and 1, higher being better."""
-
-    label: str
-    meaning: str
-    is_share: bool = True
-
-
-# In the order in which they matter. The first that an evaluation has is the one that the page speaks of.
-SCORES = {
-    "dice_per_image": Score("Dice per image", "overlap of prediction and truth, mean over images"),
-    "accuracy": Score("accuracy", "share of right answers"),
-    "dice_nonempty": Score("Dice, non-empty images", "without images where truth and prediction are both empty"),
-    "dice_pooled": Score("Dice, pooled", "pixels of all images together: large objects weigh most"),
-    "volume_dice": Score("Dice per volume", "slices of a group put together, mean over volumes"),
-    "object_f1": Score("F1 of objects", "mean over IoU thresholds 0.5 to 0.95"),
-    "object_f2": Score("F2 of objects", "misses weigh more; mean over IoU thresholds 0.5 to 0.95"),
-    "object_map": Score(
-        "mean average precision", "TP / (TP + FP + FN) of objects, mean over IoU thresholds 0.5 to 0.95"
-    ),
-    "object_precision": Score("precision of objects", "share of found objects that are true"),
-    "object_recall": Score("recall of objects", "share of true objects that are found"),
-    "iou_per_image": Score("IoU per image", "stricter than Dice: intersection over union"),
-    "iou_nonempty": Score("IoU, non-empty images", "without images where truth and prediction are both empty"),
-    "iou_pooled": Score("IoU, pooled", "pixels of all images together"),
-    "volume_iou": Score("IoU per volume", "slices of a group put together, mean over volumes"),
-    "precision": Score("precision", "share of what was found that is true"),
-    "recall": Score("recall", "share of what is true that was found"),
-    "f1": Score("F1", "harmonic mean of precision and recall"),
-    "average_precision": Score("average precision", "of all thresholds together"),
-    "pixel_accuracy": Score("pixel accuracy", "share of pixels of the right class; high where there is little to find"),
-    "hausdorff95": Score("Hausdorff distance, 95 %", "how far outlines are apart where they are worst", False),
-    "surface_distance": Score("surface distance", "how far outlines are apart on average", False),
-    "volume_hausdorff95": Score("Hausdorff distance of volumes, 95 %", "as above, of surfaces in 3-D", False),
-    "volume_surface_distance": Score("surface distance of volumes", "as above, of surfaces in 3-D", False),
-}
+from evaluation.score_names import SCORES, Score
 
 _CONSTANTS = {"nothing": "nothing at all", "everything": "every pixel"}
 
@@ -65,7 +28,7 @@ def score_rows(metrics: dict[str, Any]) -> list[ScoreRow]:
         if metrics.get(name) is None:
             continue
         baselines = [metrics.get(f"baseline_{constant}/{name}") for constant in _CONSTANTS]
-        unit = "" if score.is_share else metrics.get("distance_unit", "px")
+        unit = metrics.get("distance_unit", "px") if score.is_distance else ""
         rows.append(ScoreRow(name, score, metrics[name], metrics.get(f"{name}_ci95"), baselines, unit))
     return rows
 

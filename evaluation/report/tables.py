@@ -11,6 +11,7 @@ WORST_IMAGES, MOST_GROUPS = 50, 200
 _COLUMNS = {
     "source_id": ("image", None),
     "group": ("group", None),
+    "cleared": ("cleared by the gate", None),
     "images": ("images", 0),
     "probability": ("probability", 4),
     "truth": ("truth", 0),
@@ -59,6 +60,8 @@ def image_table(evaluation: Evaluation) -> Table | None:
         return None
     images = evaluation.images.copy()
     images["true"] = evaluation.pixels("tp") + evaluation.pixels("fn")
+    if "cleared" in images:
+        images["cleared"] = images["cleared"].map({True: "yes", False: "no"})
     images["missed"], images["invented"] = evaluation.pixels("fn"), evaluation.pixels("fp")
     if not evaluation.grouped:
         images = images.drop(columns="group", errors="ignore")

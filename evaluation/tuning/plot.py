@@ -32,7 +32,7 @@ def draw_sweeps(found: dict[str, Found], metric: str, path: Path) -> None:
         axis.axvline(0.5, color=PALE, linewidth=1, zorder=0)
         threshold, score = each.best.steps.threshold, each.best.score
         axis.plot(threshold, score, "o", color=colour, markersize=7)
-        beyond = " with what follows it" if each.best.steps != type(each.best.steps)(threshold) else ""
+        beyond = " with its steps" if each.best.steps != type(each.best.steps)(threshold) else ""
         label_axis(axis, f"{name}: {score:.4f} at {threshold:g}{beyond}", "threshold", metric)
         axis.grid(axis="y", color=PALE, linewidth=0.6)
         axis.tick_params(colors=MUTED)

@@ -6,6 +6,7 @@ import runpy
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,6 +161,12 @@ def test_the_gate_takes_away_the_false_alarms(records, tmp_path, crop):
     assert (scores["with"]["gate"], scores["with"]["gate_threshold"]) == ("GATE", tuned["threshold"])
     assert 0 < scores["with"]["num_cleared"] < scores["with"]["num_judged"]
     assert "num_cleared" not in scores["without"]
+    tables = {name: pd.read_csv(tmp_path / name / "per_image.csv") for name in scores}
+    assert "cleared" not in tables["without"] and ("cleared" in tables["with"]) == (crop is None)
+    if crop is None:
+        assert tables["with"]["cleared"].sum() == scores["with"]["num_cleared"]
+        emptied = (tables["with"][["tp", "fp"]] == 0).all(axis=1)
+        assert emptied[tables["with"]["cleared"]].all()
     validated = dataclasses.replace(HOW[0], split="val")
     for used, name in ((gate, "dice_per_image"), (None, "dice_per_image_without")):
         found = evaluate(dataclasses.replace(plain, gate=used), folder, info, tmp_path / "val", validated, *HOW[1:])

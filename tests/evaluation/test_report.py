@@ -1,12 +1,9 @@
 import base64
-import dataclasses
 import io
-import json
 import re
 import shutil
 import subprocess
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,88 +12,21 @@ import pytest
 from PIL import Image
 
 import evaluation.report
-from evaluation.config import EvalConfig
-from evaluation.folder import write_confusion, write_evaluated, write_metrics
-from evaluation.pictures import file_name
+from evaluation.folder import write_confusion
 from evaluation.report.build import write_report
-from inference.postprocess import Steps
+from tests.evaluation.reports import (
+    HISTORY,
+    METRICS,
+    Page,
+    make_images,
+    write_calibration,
+    write_choice,
+    write_how,
+    write_run,
+)
 
 EVIL = "<img src=x onerror=alert(1)>.png"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, ids of the sections, and cells (text, data-value) by the table's id."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.cells: dict[str, list[list[tuple[str, str]]]] = {}
-        self._table, self._value = "", None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.tags.append((tag, attributes))
-        if tag == "table":
-            self._table = attributes.get("id", "")
-        elif tag == "tr":
-            self.cells.setdefault(self._table, []).append([])
-        self._value = attributes.get("data-value") if tag in ("td", "th") else None
-
-    def handle_data(self, data):
-        if self._value is not None:
-            self.cells[self._table][-1].append((data, self._value))
-            self._value = None
-
-    @property
-    def ids(self) -> set[str]:
-        return {
-            attributes["id"] for tag, attributes in self.tags if tag in ("section", "figure") and "id" in attributes
-        }
-
-
-def write_run(folder: Path, images: pd.DataFrame, metrics: dict, classes=("background", "cell"), **files) -> Path:
-    """Writes a RUN folder with the evaluation of its test split; returns the evaluation's folder."""
-    judged = folder / "eval" / "test"
-    (judged / "result-image").mkdir(parents=True)
-    images.to_csv(judged / "per_image.csv", index=False)
-    write_metrics(judged, {"num_examples": len(images), "threshold": 0.5, **metrics})
-    records = {"name": "cells", "classes": [*classes], "overlapping": False, "fingerprint": "f" * 64}
-    (folder / "config.json").write_text(json.dumps({"train": {"epochs": 3}, "records": records}))
-    for key in files.get("pictures", ()):
-        pixels = np.random.default_rng(0).integers(0, 255, [60, 240, 3]).astype(np.uint8)
-        Image.fromarray(pixels).save(judged / "result-image" / f"worst-01-{file_name(key)}.png")
-    if "history" in files:
-        files["history"].to_csv(folder / "history.csv", index=False)
-    return judged
-
-
-def make_images(keys: list[str]) -> pd.DataFrame:
-    """Returns a row for each key; image n of N has 10 (n + 1) true pixels, of which n + 1 are missed."""
-    number = np.arange(1, len(keys) + 1)
-    tp, fp, fn = 9 * number, 2 * number[::-1], number
-    dice, iou = 2 * tp / (2 * tp + fp + fn), tp / (tp + fp + fn)
-    table = {"source_id": keys, "group": keys, "dice": dice, "iou": iou, "tp": tp, "fp": fp, "fn": fn}
-    return pd.DataFrame(table)
-
-
-METRICS = {
-    "dice_per_image": 0.8125,
-    "dice_per_image_ci95": [0.7, 0.9],
-    "recall": 0.9,
-    "baseline_nothing/dice_per_image": 0.25,
-    "baseline_everything/dice_per_image": 0.125,
-}
-HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2, 3],
-        "loss": [1.0, 0.5, 0.4],
-        "val_loss": [1.1, 0.6, 0.7],
-        "dice_per_image": [0.2, 0.7, 0.9],
-        "val_dice_per_image": [0.1, 0.8, 0.75],
-    }
-)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +39,9 @@ def full(tmp_path_factory) -> Path:
     files = {"pictures": [EVIL, "007"], "history": HISTORY}
     folder = write_run(tmp_path_factory.mktemp("runs") / "mine", images, METRICS, **files)
     write_confusion(folder, np.array([[90, 10], [5, 15]]), ["background", "cell"])
-    write_evaluated(
-        folder, "cells", "f" * 64, "model.keras", "d" * 64, EvalConfig(), {"cell": dataclasses.asdict(Steps())}
-    )
+    write_calibration(folder, {"cell": [(0.1, 80, 4), (0.9, 20, 16)]})
+    write_how(folder, {"cell": {"threshold": 0.25}})
+    write_choice(folder, {"cell": {"threshold": 0.25}}, {"cell": [[0.25, 0.75], [0.5, 0.5]]})
     write_report(folder)
     return folder
 
@@ -122,8 +52,9 @@ def page(full) -> Page:
 
 
 def test_the_page_has_a_section_for_all_that_was_measured(page):
-    sections = {"summary", "classes", "confusion", "charts", "gallery-1", "groups", "images", "evaluated"}
-    charts = {"distribution", "size", "objects", "learning-loss", "learning-dice_per_image"}
+    sections = {"summary", "classes", "confusion", "charts", "calibration", "gallery-1", "groups", "images"}
+    sections |= {"masks", "evaluated"}
+    charts = {"distribution", "size", "objects", "reliability-1", "sweep-1", "learning-loss", "learning-dice_per_image"}
     assert page.ids == sections | {f"chart-{name}" for name in charts}
 
 

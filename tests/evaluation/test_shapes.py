@@ -237,13 +237,13 @@ def test_the_terminal_shows_each_kind_of_score_that_was_judged(volumes, tmp_path
     with console.capture() as capture:
         console.print(score_table(metrics, "scans"))
     shown = capture.get()
-    for words in ("objects, F2 ", "Hausdorff 95 % (mm)", "Dice per volume", "surface distance (mm)"):
+    for words in ("F2 of objects ", "Hausdorff 95 % (mm)", "Dice per volume", "surface distance (mm)"):
         assert words in shown
-    row = next(line for line in shown.splitlines() if "objects, mean AP" in line)
+    row = next(line for line in shown.splitlines() if "mean average precision" in line)
     assert f"{metrics['object_map']:.4f}" in row
     assert f"{metrics['baseline_everything/object_map']:.4f}" in row
     with console.capture() as capture:
         console.print(score_table(judge(*volumes, tmp_path, objects=False, distances=False), "scans"))
     assert "Dice per volume" in (bare := capture.get())
-    assert "objects" not in bare
+    assert "of objects" not in bare
     assert "Hausdorff" not in bare

@@ -50,7 +50,7 @@ def test_scores_stand_side_by_side_with_gaps_where_one_was_not_measured(tmp_path
     several(tmp_path / "run", [(8, 1, 1)], "test-tta", dice_per_image=0.9, hausdorff95=2.0, distance_unit="mm")
     table = score_frame(read_results([run]))
     assert table.loc["Dice per image"].tolist() == ["0.8750 (0.5000 to 1.0000)", "0.9000"]
-    assert table.loc["Hausdorff distance, 95 % (mm)"].tolist() == ["", "2.0000"]
+    assert table.loc["Hausdorff 95 % (mm)"].tolist() == ["", "2.0000"]
 
 
 def test_other_images_are_left_out_of_a_comparison_and_that_is_told(tmp_path):
