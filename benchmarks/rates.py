@@ -76,7 +76,7 @@ def ways_to_judge(config: EvalConfig) -> dict[str, EvalConfig]:
         "without objects": replace(whole, objects=False),
         "without distances": replace(whole, distances=False),
         "without either": replace(whole, objects=False, distances=False),
-        "whole, in one process": replace(whole, workers=0),
+        "in one process": replace(whole, workers=0),
     }
 
 
