@@ -53,18 +53,27 @@ def count_matches(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, int,
     """
     true_labels, true_areas = _areas(true)
     found_labels, found_areas = _areas(found)
-    both = np.flatnonzero((true > 0) & (found > 0))
-    pairs = true.ravel()[both].astype(np.int64) << 32 | found.ravel()[both].astype(np.int64)
-    labels, shared = np.unique(pairs, return_counts=True)
-    areas = true_areas[np.searchsorted(true_labels, labels >> 32)]
-    union = areas + found_areas[np.searchsorted(found_labels, labels & 0xFFFFFFFF)] - shared
+    both = (true > 0) & (found > 0)
+    base = int(found_labels[-1]) + 1 if len(found_labels) else 1
+    pairs, shared = _count(true[both].astype(np.int64) * base + found[both])
+    areas = true_areas[np.searchsorted(true_labels, pairs // base)]
+    union = areas + found_areas[np.searchsorted(found_labels, pairs % base)] - shared
     matched = (20 * shared[:, None] > TWENTIETHS * union[:, None]).sum(0)
     return matched, len(true_labels), len(found_labels)
 
 
 def _areas(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (labels but 0, in order; the pixels of each) of a label map."""
-    return np.unique(labels.ravel()[np.flatnonzero(labels)], return_counts=True)
+    return _count(labels[labels > 0])
+
+
+def _count(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (distinct numbers in order, how often each is there) of integers [n] that are not negative."""
+    if numbers.size == 0 or numbers.max() > numbers.size:
+        return np.unique(numbers, return_counts=True)
+    counts = np.bincount(numbers)  # sorts nothing: labels are small as a rule
+    present = np.flatnonzero(counts)
+    return present, counts[present]
 
 
 def count_objects(
