@@ -74,6 +74,11 @@ def test_judges_that_are_slower_are_the_limit_and_the_costly_part_is_named():
     assert "0.50 of the bare model's rate, without objects to 0.80" in verdict(measured(20, 12.5, 16))
 
 
+@pytest.mark.parametrize("whole", [5, 0])
+def test_an_evaluation_that_is_faster_than_its_model_says_nothing(whole):
+    assert "Nothing can be said" in verdict(measured(whole, 10, 10))
+
+
 def test_memory_is_a_row_for_each_number_of_images():
     memories = [{"images": count, "driver_mib": 900.4, "worker_mib": 100.0, "cpu": 1.0} for count in (32, 256)]
     assert cells(memory_table(memories, "title")) == [["32", "256"], ["900", "900"], ["100", "100"]]
