@@ -14,7 +14,7 @@ help:
 	@echo "make test       lint and tests"
 	@echo "make test-slow  the tests that train for minutes"
 	@echo "make test-gpu   the tests that need GPUs, on those of this machine"
-	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training"
+	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training, evaluation"
 	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
 	@echo "make results    where a model fails, in pictures: RUNS=runs/nuclei RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
@@ -80,6 +80,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.coding
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.evaluation
 
 RECORDS ?= data/nuclei
 notebook: setup-dev

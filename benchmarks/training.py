@@ -5,7 +5,6 @@ turn, in one process. Their ratio is 1 where input costs nothing; where it is le
 same for each batch size and precision, with the memory that they need; and, if wanted, whole runs, for their Dice.
 """
 
-import logging
 import os
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Literal
 from rich.table import Table
 
 import cli
+from benchmarks.made_up import made_up_records
 from benchmarks.measure import in_own_process
 from benchmarks.precision import (
     Runs,
@@ -112,7 +112,7 @@ def main() -> None:
         "Step time with records and with one constant batch; speed, memory and Dice by batch size and precision.",
     )
     with tempfile.TemporaryDirectory() as folder:
-        records = config.records or _made_up(Path(folder))
+        records = config.records or made_up_records(Path(folder), images=256)
         devices = _compare_input(records, config)
         # Asked for in a process of its own: this one takes no memory of a GPU.
         precisions = config.precisions or in_own_process(choose_precisions)
@@ -148,19 +148,6 @@ def _print(table: Table, outcomes: Speeds | Runs) -> None:
     cli.console.print(table)
     for line in failures(outcomes):
         cli.console.print(line)
-
-
-def _made_up(folder: Path) -> str:
-    from preprocess.config import PreprocessConfig
-    from preprocess.job import preprocess
-    from preprocess.synthetic import SyntheticConfig, write_nuclei
-
-    write_nuclei(folder / "raw", SyntheticConfig(images=256))
-    logging.disable(logging.WARNING)  # Beam's notes
-    settings = PreprocessConfig(size=256, workers=os.cpu_count())
-    preprocess("nuclei", str(folder / "raw"), str(folder / "records"), settings, cli.progress, lambda line: None)
-    logging.disable(logging.NOTSET)
-    return str(folder / "records")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
 from evaluation.statistics import Ratio
@@ -39,7 +38,13 @@ class Distances(NamedTuple):
 
 def boundary(area: np.ndarray) -> np.ndarray:
     """Returns the pixels of an area, bool of any number of axes, that have a neighbour outside of it."""
-    return area & ~binary_erosion(area)
+    padded = np.pad(area, 1)
+    inside = area.copy()
+    for axis, length in enumerate(area.shape):
+        rows = padded[tuple(slice(None) if other == axis else slice(1, -1) for other in range(area.ndim))]
+        for start in (0, 2):  # the neighbours before and behind
+            inside &= rows[(slice(None),) * axis + (slice(start, start + length),)]
+    return area & ~inside
 
 
 def boundary_distances(
@@ -54,11 +59,16 @@ def boundary_distances(
     if not (true.any() and found.any()):
         return None
     scale = np.ones(true.ndim) if spacing is None else np.asarray(spacing, float)
-    points = [np.argwhere(boundary(area)) * scale for area in (true, found)]
+    points = [_pixels(boundary(area)) * scale for area in (true, found)]
     there = cKDTree(points[1]).query(points[0])[0]
     back = cKDTree(points[0]).query(points[1])[0]
     farthest = max(np.percentile(there, 95), np.percentile(back, 95))
     return float(farthest), float((there.sum() + back.sum()) / (len(there) + len(back)))
+
+
+def _pixels(area: np.ndarray) -> np.ndarray:
+    """Returns the places [n, axes] of the pixels of an area: np.argwhere, which takes several times as long."""
+    return np.stack(np.unravel_index(np.flatnonzero(area), area.shape), 1)
 
 
 def class_distances(

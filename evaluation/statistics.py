@@ -21,6 +21,9 @@ from records.schema import class_areas, known_pixels
 
 RESAMPLES = 1000
 
+_MOST_WEIGHTS = 2**20
+"""Of images in draws that are computed together: 8 MiB."""
+
 
 class Counts(NamedTuple):
     """Pixels of images, float64.
@@ -45,19 +48,29 @@ class Ratio(NamedTuple):
     numerator: np.ndarray
     denominator: np.ndarray
 
-    def value(self, weights: np.ndarray | None = None) -> float | None:
-        """Returns the score, each image counted `weights` [images] times; None where all columns are 0/0."""
-        weights = np.ones(len(self.numerator)) if weights is None else weights
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the score of each draw, see `Score.values`; NaN where all columns are 0/0."""
         above, below = weights @ self.numerator, weights @ self.denominator
         present = below > 0
-        return float(np.mean(above[present] / below[present])) if present.any() else None
+        scores = np.divide(above, below, out=np.zeros_like(above), where=present).sum(-1)
+        columns = present.sum(-1)
+        return np.where(columns, scores / np.maximum(columns, 1), np.nan)
+
+    def value(self, weights: np.ndarray | None = None) -> float | None:
+        """Returns the score, each image counted `weights` [images] times; None where all columns are 0/0."""
+        score = self.values(np.ones(len(self.numerator)) if weights is None else weights)
+        return None if np.isnan(score) else float(score)
 
 
 class Score(Protocol):
     """What `bootstrap` gives an interval: a value of images, each counted so many times."""
 
-    def value(self, weights: np.ndarray | None = None) -> float | None:
-        """Returns the score, each image counted `weights` [images] times; None where it is 0/0."""
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the score of each draw, float64 [...]; NaN where it is 0/0.
+
+        Args:
+          weights: float64 [..., images], how many times each image counts.
+        """
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -213,15 +226,17 @@ def bootstrap(ratios: Mapping[str, Score], groups: np.ndarray, seed: int) -> dic
     count = membership.max() + 1
     if count < 2:
         return dict.fromkeys(ratios)
-    samples: dict[str, list[float]] = {name: [] for name in ratios}
-    for _ in range(RESAMPLES):
-        drawn = np.bincount(generator.integers(count, size=count), minlength=count)
-        weights = drawn[membership].astype(float)
+    together = max(1, min(RESAMPLES, _MOST_WEIGHTS // len(groups)))
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in ratios}
+    for start in range(0, RESAMPLES, together):
+        draws = range(start, min(start + together, RESAMPLES))
+        drawn = np.stack([np.bincount(generator.integers(count, size=count), minlength=count) for _ in draws])
+        weights = drawn[:, membership].astype(float)
         for name, ratio in ratios.items():
-            value = ratio.value(weights)
-            if value is not None:
-                samples[name].append(value)
-    return {
-        name: [float(bound) for bound in np.percentile(values, [2.5, 97.5])] if values else None
-        for name, values in samples.items()
-    }
+            samples[name].append(ratio.values(weights))
+    return {name: _interval(np.concatenate(values)) for name, values in samples.items()}
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    known = values[~np.isnan(values)]
+    return [float(bound) for bound in np.percentile(known, [2.5, 97.5])] if len(known) else None

@@ -242,10 +242,19 @@ def _run(
 
         return strategy.run(predict_replica, (batch,))
 
-    for batch in strategy.experimental_distribute_dataset(batches):
+    def collect(found) -> Batch:
         results = {
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(value)])
-            for name, value in predict(batch).items()
+            for name, value in found.items()
         }
         real = results.pop("weight") > 0
-        yield {name: value[real] for name, value in results.items()}
+        return {name: value[real] for name, value in results.items()}
+
+    # One batch ahead: accelerators compute in the background, so they have work while the last batch is judged.
+    ahead = None
+    for batch in strategy.experimental_distribute_dataset(batches):
+        found, ahead = ahead, predict(batch)
+        if found is not None:
+            yield collect(found)
+    if ahead is not None:
+        yield collect(ahead)

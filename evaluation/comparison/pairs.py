@@ -23,9 +23,13 @@ class Difference(NamedTuple):
     first: Ratio
     other: Ratio
 
-    def value(self, weights: np.ndarray | None = None) -> float | None:
-        """Returns the difference, each image counted `weights` [images] times; None where one is 0/0."""
-        first, other = self.first.value(weights), self.other.value(weights)
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the difference in each draw, see `evaluation.statistics.Score`; NaN where one is 0/0."""
+        return self.other.values(weights) - self.first.values(weights)
+
+    def value(self) -> float | None:
+        """Returns the difference of all images; None where one is 0/0."""
+        first, other = self.first.value(), self.other.value()
         return None if first is None or other is None else other - first
 
 

@@ -110,7 +110,9 @@ def test_the_numbers_of_objects_do_not_matter_and_the_sides_are_alike():
     generator = np.random.default_rng(1)
     true, found = random_labels(generator), random_labels(generator)
     numbers = np.concatenate([[0], generator.permutation(np.arange(100, 116))])
-    assert count_matches(numbers[true], found)[0].tolist() == count_matches(true, found)[0].tolist()
+    for given in (numbers[true], 10**7 * numbers[true]):
+        assert count_matches(given, found)[0].tolist() == count_matches(true, found)[0].tolist()
+        assert count_matches(found, given)[0].tolist() == count_matches(true, found)[0].tolist()
     assert count_matches(found, true)[0].tolist() == count_matches(true, found)[0].tolist()
 
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from evaluation import statistics
 from evaluation.statistics import (
     Ratio,
     bootstrap,
@@ -277,6 +278,12 @@ def test_a_ratio_counts_images_by_their_weights():
     assert ratio.value(np.array([0.0, 0.0])) is None
 
 
+def test_a_ratio_of_several_draws_is_that_of_each():
+    ratio = Ratio(np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[2.0, 0.0], [4.0, 5.0]]))
+    draws = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(ratio.values(draws), [(4 / 6 + 0 / 5) / 2, 2 / 4, np.nan])
+
+
 def random_ratios(copies: int = 1) -> dict[str, Ratio]:
     truth, found = random_masks(5, 2, images=30)
     counts = exclusive_counts(matrices_of(truth, found, 2), [1])[:3]
@@ -287,6 +294,15 @@ def test_the_bootstrap_is_seeded():
     ratios, groups = random_ratios(), each_alone(30)
     assert bootstrap(ratios, groups, 1) == bootstrap(ratios, groups, 1)
     assert bootstrap(ratios, groups, 1) != bootstrap(ratios, groups, 2)
+
+
+def test_intervals_do_not_depend_on_how_many_draws_are_computed_together(monkeypatch):
+    ratios = random_ratios()
+    together = bootstrap(ratios, each_alone(30), 1)
+    for most in (30, 7 * 30):  # one by one; by seven, the last ones by fewer
+        monkeypatch.setattr(statistics, "_MOST_WEIGHTS", most)
+        for name, bounds in bootstrap(ratios, each_alone(30), 1).items():
+            assert bounds == pytest.approx(together[name], rel=1e-12)
 
 
 def test_intervals_hold_the_score():

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow import keras
 
 from imaging.codec import decode_image, decode_mask
+from inference.predictor import _run
 from inference.run import TrainedModel, check_fits, load_run
 from model.config import ModelConfig
 from model.labels import Labels
@@ -172,6 +174,34 @@ def test_batches_hold_every_example_once_and_no_padding(trained, info, nuclei_re
         clear = np.abs(probabilities - 0.5) > 1e-6
         assert clear.mean() > 0.9
         np.testing.assert_array_equal(prediction[clear], (probabilities > 0.5)[clear])
+
+
+class WatchedStrategy:
+    """The default strategy, which notes the batches that it has begun."""
+
+    def __init__(self):
+        self.begun = []
+
+    def experimental_distribute_dataset(self, batches):
+        for number, batch in enumerate(batches):
+            self.begun.append(number)
+            yield batch
+
+    def run(self, function, arguments):
+        return function(*arguments)
+
+    def experimental_local_results(self, value):
+        return (value,)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_batch_is_handed_out_when_the_next_one_has_begun(count):
+    batches = [{"image": tf.fill([2], number), "weight": tf.constant([1.0, 0.0])} for number in range(count)]
+    strategy, found = WatchedStrategy(), []
+    for batch in _run(batches, strategy, lambda batch: {"prediction": 10 * batch["image"]}):
+        found += batch["prediction"].tolist()
+        assert strategy.begun == list(range(min(len(found) + 1, count)))
+    assert found == [10 * number for number in range(count)]
 
 
 def test_a_loaded_run_knows_what_its_labels_and_pixels_mean(info, tmp_path):
