@@ -81,7 +81,7 @@ def verdict(measured: Measured) -> str:
     """Returns what limits the speed of the evaluation, in words."""
     bare, ratio = measured.rate(RECORDS), measured.rate(WHOLE) / measured.rate(RECORDS)
     fastest = max(measured.rate(name) for name in measured.seconds if name not in (CONSTANT, RECORDS, REPORT))
-    if not fastest <= _IMPLAUSIBLE * bare:
+    if bare == float("inf") or fastest > _IMPLAUSIBLE * bare:
         return (
             f"Nothing can be said: judging seems to make the model {fastest / bare:.2f} times as fast, so other "
             "programs use this machine; stop them, or take more --repeats and --images."
