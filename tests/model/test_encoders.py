@@ -244,6 +244,7 @@ def test_images_of_two_channels_are_refused_by_encoders_of_three():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # XLA takes minutes for a deep encoder
 @pytest.mark.parametrize("encoder", [name for name in get_args(Encoder) if name not in ("plain", "residual")])
 def test_encoders_compile_under_xla(encoder):
     model, images = unet_of(config_of(encoder)), tf.constant(random_pixels(2, 64, 64, 3))

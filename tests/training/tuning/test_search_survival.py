@@ -165,6 +165,7 @@ def test_the_command_shows_a_table_and_what_to_do_next(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # several trainings, each in a process that loads TensorFlow
 def test_trials_of_the_real_trainer_killed_with_their_search_end_as_if_nothing_had_been(nuclei_records, tmp_path):
     (tmp_path / "space.yaml").write_text("learning_rate: {low: 1e-3, high: 1e-2, log: true}\nmodel.filters: [2, 4]")
     settings = ["--train.global_batch_size=4", "--train.model.depth=1", "--train.epochs=3", "--train.deterministic"]
