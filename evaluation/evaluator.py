@@ -34,9 +34,9 @@ def evaluate(
     trained on crops predicts tiles of their size; images are judged whole all the same. Images, or tiles, that the gate
     clears are not segmented.
     """
-    clear_folder(folder)
     trained, total = predictor.trained, info.splits[config.split].num_examples
     original = _Original(predictor, records, info, config) if config.original else None
+    folder.mkdir(parents=True, exist_ok=True)
     files, batches = split_batches(
         records,
         info,
@@ -48,13 +48,14 @@ def evaluate(
         overlap=predictor.tile_overlap,
         details=info.labeled,
     )
-    watch = _Watch()
+    watch = _Watch(lambda found: check_complete(records, info, config.split, found))
     measure = count_probabilities(trained.labels, trained.scored_classes)
     with (
         write_submission(folder, predictor, records, info, config) as submit,
         progress("evaluate", total) as report,
         explain_damage(records, info, files),
     ):
+        clear_folder(folder)  # not before all settings are known to fit
         if config.submission or original:
             probable = _pass_on(watch.note(predictor.probabilities(batches), report), submit)
             found = original.batches(probable) if original else (predictor.decide(one, measure) for one in probable)
@@ -65,7 +66,6 @@ def evaluate(
         else:
             scores = {"num_examples": info.splits[config.split].num_examples}
             _write_predictions(folder / PREDICTIONS_FOLDER, found)
-        check_complete(records, info, config.split, len(watch.keys))
     counted = {"num_examples": scores.pop("num_examples")}
     metrics = counted | _thresholds(predictor) | watch.gate_scores(predictor, config) | scores
     write_metrics(folder, metrics)
@@ -82,8 +82,10 @@ def evaluate(
 class _Watch:
     """What is known of the records that went by."""
 
-    def __init__(self):
+    def __init__(self, check: Callable[[int], None]):
+        """Takes what is told at the end how many there were."""
         self.keys: list[str] = []
+        self._check = check
         self._cleared: list[np.ndarray] = []
 
     def note(self, batches: Iterable[Batch], report: Callable[[int], None]) -> Iterator[Batch]:
@@ -94,6 +96,7 @@ class _Watch:
                 self._cleared.append(np.ravel(batch["cleared"]))
             yield batch
             report(len(self.keys))
+        self._check(len(self.keys))
 
     def gate_scores(self, predictor: Predictor, config: EvalConfig) -> Scores:
         """Returns how many images or tiles the gate has cleared, in the form of metrics.json."""
@@ -151,7 +154,10 @@ def _with_splits(batches: Iterable[Batch], predictor: Predictor) -> Iterator[Bat
 
 
 def _thresholds(predictor: Predictor) -> Scores:
-    """Returns the threshold, in the form of metrics.json: of all classes, or None and each."""
+    """Returns the threshold, in the form of metrics.json: of all classes, or None and each.
+
+    None alone where the most probable class counts.
+    """
     steps = predictor.describe()
     each = {name: of_class["threshold"] for name, of_class in steps.items()}
     if len(set(each.values())) == 1:

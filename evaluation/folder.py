@@ -33,11 +33,12 @@ def evaluation_name(config: EvalConfig, info: RecordsInfo, trained_on: str) -> s
 
 def clear_folder(folder: Path) -> None:
     """Makes the folder, without what an earlier evaluation left: old and new files must not mix."""
-    for name in (PICTURES_FOLDER, PREDICTIONS_FOLDER):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for old in (folder / name).glob("*.png"):
-            old.unlink()
-    (folder / PREDICTIONS_FOLDER).rmdir()
+    pictures, predictions = folder / PICTURES_FOLDER, folder / PREDICTIONS_FOLDER
+    pictures.mkdir(parents=True, exist_ok=True)
+    for old in [*pictures.glob("*.png"), *predictions.glob("*.png")]:
+        old.unlink()
+    if predictions.is_dir() and not any(predictions.iterdir()):
+        predictions.rmdir()
     tables = (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE, CALIBRATION_FILE)
     for name in (*tables, EVALUATED_FILE, REPORT_FILE, SUBMISSION_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -110,9 +110,9 @@ def tune_gate(
             counts.append(count_masks(batch["mask"], batch["prediction"], trained.classes, trained.overlapping))
             seen.update(batch["source_id"])
             report(len(seen))
+    check_complete(records, info, split, len(seen))
     _, images = np.unique(keys, return_inverse=True)
-    number = int(images.max()) + 1
-    check_complete(records, info, split, number)
+    number = len(seen)
     every, answers = Counts(*map(np.concatenate, zip(*counts, strict=True))), np.concatenate(probabilities)
     gains = clearing_gains(answers, every, images)
     threshold = choose_threshold(answers, gains)

@@ -1,11 +1,13 @@
 """python -m evaluation.score RECORDS PREDICTIONS: scores of masks that any other tool made."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import cli
 from evaluation.config import ScoreConfig
+from evaluation.folder import EVALUATED_FILE
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,20 @@ def _choose_folder(predictions: Path, config: ForeignConfig) -> Path:
             f"out: expected a folder apart from the predictions, found {folder} and {predictions}, one in the other; "
             "choose another --out"
         )
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
+        raise ValueError(
+            f"out: expected a new folder, or one that this command has filled before, found {folder} with other files; "
+            "choose another --out"
+        )
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds scores of predictions, which are written anew."""
+    try:
+        return "predictions" in json.loads((folder / EVALUATED_FILE).read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _open_predictions(predictions: Path, records: str, info, config: ForeignConfig):

@@ -99,9 +99,13 @@ def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: Predict
     return f"{what}; python -m evaluation.tune chooses better on validation"
 
 
+MOST_PROBABLE = "the most probable class"
+"""What there is in place of a threshold, with more than two exclusive classes."""
+
+
 def describe_steps(steps: dict) -> str:
     """Returns the steps of a class in words, from what `Predictor.describe` has of it."""
-    said = [f"threshold {steps['threshold']:g}"]
+    said = [MOST_PROBABLE if steps["threshold"] is None else f"threshold {steps['threshold']:g}"]
     said += [f"{name} {steps[name]} px" for name in ("opening", "closing") if steps[name]]
     said += ["holes filled"] * steps["fill_holes"]
     said += [f"parts from {steps['min_size']} px on"] * (steps["min_size"] > 1)

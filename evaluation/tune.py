@@ -77,7 +77,8 @@ def main() -> None:
         cli.console.print(line)
     cli.console.print(f"choice    {run.postprocess}")
     cli.console.print(f"curves    {choice.plot}")
-    flags = " --tta" * config.tta + (f" --ensemble '[{', '.join(config.ensemble)}]'" if config.ensemble else "")
+    flags = f" --overlap {config.overlap:g}" if config.overlap != TuneConfig.overlap else ""
+    flags += " --tta" * config.tta + (f" --ensemble '[{', '.join(config.ensemble)}]'" if config.ensemble else "")
     cli.console.print(f"next      python test.py {paths['run']} {paths['records']}{flags}")
 
 

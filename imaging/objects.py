@@ -60,7 +60,7 @@ def label_objects(area: np.ndarray, split: int = 0) -> np.ndarray:
         return parts
     # What lies beyond the image is outside: an object that it cuts is as deep there as it looks.
     distance = cv2.distanceTransform(np.pad(area.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    peaks = peak_local_max(distance, min_distance=split, labels=parts, exclude_border=False)
+    peaks = peak_local_max(distance, min_distance=split, threshold_abs=0, labels=parts, exclude_border=False)
     markers = np.zeros(area.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return watershed(-distance, markers, mask=area, connectivity=2).astype(np.int32)

@@ -25,8 +25,9 @@ class Restored:
 
     def __init__(self, height: int, width: int, outputs: int):
         """Takes the size of the image, and how many probabilities a pixel has."""
-        self._sums = np.zeros((height, width, outputs), np.float32)
-        self._weights = np.zeros((height, width, 1), np.float32)
+        # In float64: else what all windows agree on comes out a little more or less, and a threshold may lie there.
+        self._sums = np.zeros((height, width, outputs))
+        self._weights = np.zeros((height, width, 1))
 
     def add(self, part: np.ndarray, window: Window) -> None:
         """Puts a part in its place.
@@ -53,14 +54,14 @@ class Restored:
         """
         covered = self._weights > 0
         if covered.all():
-            return self._sums / self._weights
+            return (self._sums / self._weights).astype(np.float32)
         if empty is None:
             height, width = covered.shape[:2]
             raise ValueError(
                 f"expected windows that cover the image of {height}x{width}, found some that leave "
                 f"{covered.size - np.count_nonzero(covered)} pixels open; put the windows of a whole image together"
             )
-        return np.where(covered, self._sums / np.where(covered, self._weights, 1), empty)
+        return np.where(covered, self._sums / np.where(covered, self._weights, 1), empty).astype(np.float32)
 
 
 def restore_mask(parts: Iterable[tuple[np.ndarray, Window]], height: int, width: int) -> np.ndarray:
@@ -77,8 +78,8 @@ def restore_mask(parts: Iterable[tuple[np.ndarray, Window]], height: int, width:
 
 @lru_cache(maxsize=8)
 def _gaussian(height: int, width: int) -> np.ndarray:
-    """Returns weights float32 [height, width, 1], 1 at the centre."""
+    """Returns weights float64 [height, width, 1], 1 at the centre."""
     rows, columns = (
         np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * _SIGMA)) ** 2) for side in (height, width)
     )
-    return np.maximum(np.outer(rows, columns), _LEAST_WEIGHT)[..., None].astype(np.float32)
+    return np.maximum(np.outer(rows, columns), _LEAST_WEIGHT)[..., None]

@@ -27,9 +27,9 @@ class Steps:
     threshold: float = PLAIN_THRESHOLD
     """Probability from which a pixel belongs to the class; without effect with more than two exclusive classes."""
     opening: int = 0
-    """Radius of the disk in which what vanishes is thinner than the disk."""
+    """Radius of a disk: what is too thin for it to fit in goes."""
     closing: int = 0
-    """Radius of the disk that closes gaps thinner than itself."""
+    """Radius of a disk: gaps too thin for it to fit in are closed."""
     fill_holes: bool = False
     """Whether holes that the class surrounds belong to it."""
     min_size: int = 0
@@ -39,6 +39,13 @@ class Steps:
     split: int = 0
     """Least distance between the centres of touching objects, which are told apart; 0: they are one. Of objects only:
     the pixels of the class stay the same."""
+
+    def __post_init__(self):
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold: expected a probability between 0 and 1, found {self.threshold}")
+        for name in ("opening", "closing", "min_size", "split"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, found {getattr(self, name)}")
 
     def clean(self, area: np.ndarray) -> np.ndarray:
         """Returns the pixels of a class, bool [height, width], after the steps, of those above the threshold."""
@@ -60,8 +67,9 @@ class Steps:
     def stretched(self, area: float) -> "Steps":
         """Returns the steps for images stretched to `area` times as many pixels."""
         side = math.sqrt(area)
-        lengths = {name: round(getattr(self, name) * side) for name in ("opening", "closing", "split")}
-        return dataclasses.replace(self, **lengths, min_size=round(self.min_size * area))
+        radii = {name: round(getattr(self, name) * side) for name in ("opening", "closing")}
+        split = max(1, round(self.split * side)) if self.split else 0  # 0 would mean not to split
+        return dataclasses.replace(self, **radii, split=split, min_size=round(self.min_size * area))
 
 
 Postprocess = dict[int, Steps]
@@ -114,12 +122,14 @@ def read_postprocess(path: Path, way: str, digest: str, classes: dict[int, str])
       ValueError: the file is damaged.
     """
     content = _read(path)
-    if way not in content or content[way]["model_sha256"] != digest:
+    if way not in content:
         return None
     try:
+        if content[way]["model_sha256"] != digest:
+            return None
         chosen = content[way]["classes"]
         return {number: Steps(**chosen[name]) for number, name in classes.items()}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected steps of each class ({error}); run `python -m evaluation.tune` again"
         ) from error
@@ -138,7 +148,10 @@ def write_postprocess(path: Path, way: str, choice: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or not all(isinstance(choice, dict) for choice in content.values()):
+            raise ValueError("expected choices by name")
+        return content
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -146,7 +159,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _morph(area: np.ndarray, operation: int, radius: int) -> np.ndarray:
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disk = (y * y + x * x <= radius * radius).astype(np.uint8)  # OpenCV's own is wider than it is high
     return cv2.morphologyEx(area.astype(np.uint8), operation, disk) > 0
 
 

@@ -51,10 +51,10 @@ def score_predictions(
                 keys.append(record.source_id)
                 yield batch_of_one(record, found.mask) | {"found_instances": [found.objects]}
                 report(len(keys))
+        check_complete(records, info, split, len(keys))
 
     with progress("score", total) as report:
         scores = judge(batches(report), info, folder, total, config)
-    check_complete(records, info, split, len(keys))
     metrics = {"num_examples": len(keys), **scores}
     write_metrics(folder, metrics)
     classes = {index: info.classes[index] for index in info.scored_classes}

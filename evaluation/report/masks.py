@@ -8,7 +8,7 @@ from evaluation.report.charts import Curve, curves
 from evaluation.report.figures import Figure
 from evaluation.report.files import Evaluation
 from evaluation.score_names import score_label
-from evaluation.table import describe_steps
+from evaluation.table import MOST_PROBABLE, describe_steps
 from inference.config import PredictConfig
 from inference.postprocess import PLAIN_THRESHOLD
 
@@ -66,7 +66,9 @@ def _origin(threshold: float | None, steps: dict[str, dict], choice: dict[str, A
             f"Chosen on {where}: there a threshold of {PLAIN_THRESHOLD:g} and nothing else gives {score} {plain:.3f}, "
             f"this gives {chosen:.3f}."
         )
-    if all(describe_steps(of_class) == f"threshold {PLAIN_THRESHOLD:g}" for of_class in steps.values()):
+    if all(
+        describe_steps(of_class) in (MOST_PROBABLE, f"threshold {PLAIN_THRESHOLD:g}") for of_class in steps.values()
+    ):
         return "Nothing was chosen on validation; python -m evaluation.tune does that."
     return "They were chosen on validation, but the run no longer holds what that was worth."
 

@@ -113,6 +113,12 @@ def _check(trained, records: str, info: RecordsInfo) -> None:
             f"records: expected those that the run was trained on, whose validation split it has not seen, found "
             f"{records}, which are others"
         )
+    for member in trained.others:
+        if (member.fingerprint, member.fold) != (trained.fingerprint, trained.fold):
+            raise ValueError(
+                "ensemble: expected runs on the same records and fold, so that none has trained on what is validated "
+                "with, found others; leave them out"
+            )
     if trained.labels.softmax and 0 in trained.scored_classes:
         raise ValueError(
             "run: expected a class background, to which pixels go that a step takes away, found "

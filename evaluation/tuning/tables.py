@@ -40,5 +40,6 @@ def choice_lines(choice: Choice, metric: str) -> Iterator[str]:
     for name, found in choice.found.items():
         steps = found.best.steps
         said = "as before" if steps == Steps() else f"{found.plain.score:.4f} before, {found.best.score:.4f} now"
-        yield f"{name}: {describe_steps(asdict(steps))} ({said})"
+        unused = {} if found.sweep else {"threshold": None}
+        yield f"{name}: {describe_steps(asdict(steps) | unused)} ({said})"
     yield f"all classes together: {metric} {choice.plain:.4f} before, {choice.chosen:.4f} now"

@@ -212,6 +212,8 @@ def test_a_threshold_is_found_once_for_the_same_gate_and_model(records, tmp_path
         assert len(passes) == number
     path.write_text("{")
     assert opened() == first and len(passes) == 6
+    opened(threshold=0.25)
+    assert len(passes) == 7, "another threshold alone"
 
 
 @pytest.mark.parametrize("labeled", [False, True])

@@ -177,3 +177,40 @@ def test_the_folder_says_what_was_judged(raw):
     config = EvalConfig(original="NATIVE", tta=True)
     assert evaluation_name(config, small, small.fingerprint) == "test-tta-original"
     assert evaluation_name(EvalConfig(), native, small.fingerprint) == f"test-of-{native.name}-{native.fingerprint[:8]}"
+
+
+def test_touching_objects_are_split_in_scores_and_rows(tmp_path):
+    """Two disks that touch: one object without splitting, two with it, at the records' and at the raw size."""
+    rows, columns = np.mgrid[:64, :96]
+    mask = np.any([(rows - 32) ** 2 + (columns - centre) ** 2 <= 256 for centre in (30, 60)], axis=0)
+    for kind, pixels in (("images", np.where(mask, 200, 40)), ("masks", mask)):
+        (tmp_path / "raw" / kind).mkdir(parents=True)
+        (tmp_path / "raw" / kind / "disks.png").write_bytes(encode_png(pixels.astype(np.uint8)))
+    classes = {"classes": ["background", "blob"], "splits": ALL_TEST}
+    make_records("folder", tmp_path / "raw", tmp_path / "small", size=48, **classes)
+    make_records("folder", tmp_path / "raw", tmp_path / "native", size=None, **classes)
+    info = read_info(str(tmp_path / "small"))
+    inputs = keras.Input([None, None, info.channels])
+    model = keras.Model(inputs, keras.layers.Rescaling(0.1, -12.0)(inputs[..., :1]))
+    known = {name: getattr(info, name) for name in ("classes", "channels", "dtype", "fingerprint", "intensity")}
+    trained = TrainedModel(model, **known)
+    for original in (None, str(tmp_path / "native")):
+        for split, count in ((0, 1), (6, 2)):
+            config = EvalConfig(original=original, submission="nuclei", pictures=0)
+            predictor = predictor_of(trained, postprocess={1: Steps(split=split)})
+            folder = tmp_path / "eval" / f"{split}{original is None}"
+            evaluate(predictor, str(tmp_path / "small"), info, folder, config, silent_progress)
+            table = pd.read_csv(folder / "per_image.csv")
+            assert table["objects_found"].tolist() == [count] and table["objects_true"].tolist() == [1]
+            assert len(pd.read_csv(folder / "submission.csv")) == count
+
+
+def test_settings_that_do_not_fit_leave_an_earlier_evaluation_alone(raw, tmp_path):
+    records = records_of(raw, "small", size=32)
+    judge(raw, records, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match="found .*small of size 32"):
+        judge(raw, records, tmp_path, original=records[0])
+    with pytest.raises(ValueError, match="sample: "):
+        judge(raw, records, tmp_path, submission="nuclei", sample=str(tmp_path / "none.csv"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imaging.objects import merge_objects
+from imaging.objects import label_objects, merge_objects
 
 
 def box(top: int, left: int, bottom: int, right: int, shape=(6, 8)) -> np.ndarray:
@@ -80,3 +80,27 @@ def test_more_objects_than_16_bits_number_are_refused():
     dot = np.ones((1, 1), np.uint8)
     with pytest.raises(ValueError, match="expected at most 65535 objects, found 65536"):
         merge_objects((dot for _ in range(65536)), 1, 1)
+
+
+def disks(*centres: tuple[int, int]) -> np.ndarray:
+    rows, columns = np.mgrid[:40, :60]
+    return np.any([(rows - y) ** 2 + (columns - x) ** 2 <= 64 for y, x in centres], axis=0)
+
+
+def test_touching_disks_are_told_apart_and_nothing_of_the_area_is_lost():
+    area = disks((20, 15), (20, 29), (8, 50))
+    together, apart = label_objects(area), label_objects(area, split=5)
+    assert (together.max(), apart.max()) == (2, 3)
+    np.testing.assert_array_equal(apart > 0, area)
+    assert len({apart[20, 15], apart[20, 29], apart[8, 50]}) == 3
+    assert label_objects(area, split=20).max() == 2
+
+
+@pytest.mark.parametrize("shape", [(15, 1), (1, 15), (2, 9), (6, 7), (30, 31)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_splitting_covers_the_area_and_joins_no_parts(shape, share):
+    area = np.random.default_rng(0).random(shape) < share
+    together, apart = label_objects(area), label_objects(area, split=2)
+    np.testing.assert_array_equal(apart > 0, area)
+    for number in range(1, apart.max() + 1):
+        assert len(np.unique(together[apart == number])) == 1

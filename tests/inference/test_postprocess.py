@@ -57,14 +57,12 @@ def test_holes_are_filled_and_bays_are_not():
 @pytest.mark.parametrize("radius", [1, 2, 3])
 def test_opening_and_closing_are_those_of_skimage_away_from_the_edge(radius):
     noise = np.random.default_rng(radius).random((60, 70)) < 0.6
-    side = 2 * radius + 1
-    import cv2
-
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    inside = slice(4 * radius + 2, -4 * radius - 2)
     for name, function in (("opening", morphology.binary_opening), ("closing", morphology.binary_closing)):
         found = Steps(**{name: radius}).clean(noise)
-        inside = slice(2 * side, -2 * side)
-        np.testing.assert_array_equal(found[inside, inside], function(noise, disk)[inside, inside])
+        expected = function(noise, morphology.disk(radius))
+        np.testing.assert_array_equal(found[inside, inside], expected[inside, inside])
+        np.testing.assert_array_equal(Steps(**{name: radius}).clean(noise.T).T, found)
 
 
 def test_steps_are_made_in_their_order():
@@ -114,6 +112,7 @@ def test_stretched_images_have_stretched_steps():
     wanted = dataclasses.replace(steps, opening=3, closing=6, min_size=90, split=15)
     assert stretch({1: steps}, 9.0) == {1: wanted}
     assert stretch({1: steps}, 1.0) == {1: steps}
+    assert stretch({1: Steps(split=2)}, 0.01) == {1: Steps(split=1)}, "it must not be switched off"
 
 
 CLASSES = {1: "cell", 2: "gap"}
@@ -141,4 +140,20 @@ def test_a_damaged_file_is_named(tmp_path):
         read_postprocess(path, "", "digest", CLASSES)
     path.write_text(json.dumps({"": {"model_sha256": "digest", "classes": {"cell": {"colour": 3}, "gap": {}}}}))
     with pytest.raises(ValueError, match="expected steps of each class .*colour"):
+        read_postprocess(path, "", "digest", CLASSES)
+
+
+@pytest.mark.parametrize("content", ["null", "5", "[]", '{"": 5}', '{"": {}}', '{"": {"model_sha256": "digest"}}'])
+def test_a_file_of_something_else_is_refused_too(tmp_path, content):
+    path = tmp_path / "postprocess.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"postprocess\.json: .*run `python -m evaluation\.tune`"):
+        read_postprocess(path, "", "digest", CLASSES)
+
+
+@pytest.mark.parametrize("steps", [{"threshold": 1.0}, {"min_size": -3}, {"split": -1}])
+def test_impossible_steps_are_refused(tmp_path, steps):
+    path = tmp_path / "postprocess.json"
+    path.write_text(json.dumps({"": {"model_sha256": "digest", "classes": {"cell": steps, "gap": {}}}}))
+    with pytest.raises(ValueError, match=f"expected steps of each class .{next(iter(steps))}: expected"):
         read_postprocess(path, "", "digest", CLASSES)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import runpy
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ from evaluation.evaluator import evaluate
 from evaluation.statistics import count_masks, overlap_ratios
 from evaluation.tune import TuneConfig
 from evaluation.tuning.choice import tune
-from evaluation.tuning.scoring import Task, judge_candidates, judge_together, score_counts
+from evaluation.tuning.scoring import (
+    OBJECT_METRICS,
+    PIXEL_METRICS,
+    Task,
+    judge_candidates,
+    judge_together,
+    score_counts,
+)
 from evaluation.tuning.spool import THRESHOLDS, keep_images, read_image
 from imaging.codec import encode_png
 from imaging.objects import label_objects
@@ -126,6 +134,10 @@ def test_other_records_classifiers_and_classes_without_background_are_refused(re
     for change, message in (
         ({"fingerprint": "another"}, "records: expected those that the run was trained on"),
         ({"task": "classify"}, "run: expected one that segments, found one of --task classify"),
+        (
+            {"others": (dataclasses.replace(model, fold=1),)},
+            "ensemble: expected runs on the same records and fold",
+        ),
         ({"classes": ["road", "car", "tree"]}, "run: expected a class background, .* found road, car, tree"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -151,6 +163,11 @@ def test_levels_tell_every_threshold_exactly(tmp_path):
     for threshold in THRESHOLDS:
         expected = tf.constant(values) >= float(threshold)
         np.testing.assert_array_equal(image.area(1, threshold, False)[0], expected)
+
+
+def test_the_metrics_are_those_that_can_be_scored():
+    field = {field.name: field for field in dataclasses.fields(TuneConfig)}["metric"]
+    assert set(get_args(field.type)) == {*PIXEL_METRICS, *OBJECT_METRICS}
 
 
 def made_images(overlapping: bool, outputs: int):
