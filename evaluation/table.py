@@ -6,6 +6,7 @@ from rich.table import Table
 
 from evaluation.score_names import score_label
 from inference.config import PredictConfig
+from inference.postprocess import chosen_ways
 
 _SECTIONS = (
     (
@@ -94,8 +95,15 @@ def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: Predict
         return f"{what}, as --threshold says"
     if chosen:
         return f"{what}, chosen on validation ({path})"
-    if path.exists():
-        return f"{what}: {path} is of other weights, or without tta and ensemble as here; run evaluation.tune again"
+    ways = chosen_ways(path)
+    if config.way in ways:
+        return f"{what}; what {path} holds is of other weights: run python -m evaluation.tune again"
+    if ways:
+        others = ", ".join(way or "plain predictions" for way in ways)
+        return (
+            f"{what}; steps were chosen for {others}, not for {config.way or 'plain predictions'}: the two do not "
+            "compare before python -m evaluation.tune has chosen for both"
+        )
     return f"{what}; python -m evaluation.tune chooses better on validation"
 
 

@@ -135,6 +135,11 @@ def read_postprocess(path: Path, way: str, digest: str, classes: dict[int, str])
         ) from error
 
 
+def chosen_ways(path: Path) -> list[str]:
+    """Returns for which ways to predict something was chosen, for whatever weights; see `read_postprocess`."""
+    return list(_read(path))
+
+
 def write_postprocess(path: Path, way: str, choice: dict[str, Any]) -> None:
     """Writes what `read_postprocess` reads, beside what was chosen for other ways to predict.
 

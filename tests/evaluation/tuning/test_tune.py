@@ -252,6 +252,10 @@ def test_the_command_chooses_and_what_predicts_uses_it(records, tmp_path, monkey
     assert f"threshold {chosen.postprocess[1].threshold:g}" in said and "chosen on validation" in said
     assert json.loads((run / "eval" / "test" / "metrics.json").read_text())["dice_per_image"] > 0.99
     call("test.py", "--pictures", "0", "--tta", "true")
-    assert "postprocess.json is of other weights" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "threshold 0.5; steps were chosen for plain predictions, not for tta: the two do not compare" in said
+    monkeypatch.setattr("inference.predictor.load_run", lambda run: dataclasses.replace(timid(info), digest="new"))
+    call("test.py", "--pictures", "0", "--split", "val")
+    assert "postprocess.json holds is of other weights" in " ".join(capsys.readouterr().out.split())
     evaluated = json.loads((run / "eval" / "test" / "evaluated.json").read_text())
     assert evaluated["postprocess"] == {"object": dataclasses.asdict(chosen.postprocess[1])}
