@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,6 @@ def measure_loaders(
     warm_up: float,
     seconds: float,
     turns: int,
-    tell: Callable[[str], None],
 ) -> Iterator[dict[str, Speed]]:
     """Yields, for every turn, the speed of each loader.
 
@@ -63,7 +62,6 @@ def measure_loaders(
       warm_up: seconds of each loader's work before the first turn, in which queues fill and tf.data tunes itself.
       seconds: of a turn.
       turns: number of them.
-      tell: gets a line for each loader that is started.
 
     Raises:
       ValueError: a loader failed; its traceback is on stderr.
@@ -71,7 +69,6 @@ def measure_loaders(
     with ExitStack() as stack:
         running = {}
         for name, load in loaders.items():
-            tell(f"{'start':<10} {name}")
             running[name] = stack.enter_context(_Running(load, folder, batch_size, cores))
             running[name].work(warm_up)
         for _ in range(turns):

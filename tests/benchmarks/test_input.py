@@ -102,7 +102,7 @@ def forever(folder, batch_size, cores):
 
 def test_speed_cpu_and_memory_are_measured_in_turns(layouts):
     loaders = {"decoding": opencv_loop, "counting": forever}
-    turns = list(measure_loaders(loaders, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.3, turns=3, tell=str))
+    turns = list(measure_loaders(loaders, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.3, turns=3))
     assert [list(turn) for turn in turns] == 3 * [list(loaders)]
     for turn in turns:
         assert turn["counting"].rate > turn["decoding"].rate > 10
@@ -115,9 +115,7 @@ def test_speed_cpu_and_memory_are_measured_in_turns(layouts):
 
 def test_a_loader_rests_between_its_turns(tmp_path):
     cpu = {}
-    for _ in measure_loaders(
-        {"counting": forever}, str(tmp_path), BATCH, 1, warm_up=0.1, seconds=0.1, turns=2, tell=str
-    ):
+    for _ in measure_loaders({"counting": forever}, str(tmp_path), BATCH, 1, warm_up=0.1, seconds=0.1, turns=2):
         (process,) = multiprocessing.active_children()
         before = cpu_seconds(process.pid)
         time.sleep(0.5)
@@ -127,11 +125,7 @@ def test_a_loader_rests_between_its_turns(tmp_path):
 
 def test_a_loader_that_stops_is_named(layouts):
     with pytest.raises(ValueError, match="stopping_loader: the loader stopped"):
-        list(
-            measure_loaders(
-                {"stopping": stopping_loader}, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.1, turns=1, tell=str
-            )
-        )
+        list(measure_loaders({"stopping": stopping_loader}, layouts[0], BATCH, 1, warm_up=0.1, seconds=0.1, turns=1))
 
 
 def test_a_loader_whose_package_is_missing_is_left_out_with_a_word(monkeypatch, layouts):
@@ -140,7 +134,7 @@ def test_a_loader_whose_package_is_missing_is_left_out_with_a_word(monkeypatch, 
     monkeypatch.setattr(
         benchmark, "measure_loaders", lambda loaders, *_: [{name: Speed(100.0, 1.0, 50.0) for name in loaders}]
     )
-    config = benchmark.BenchmarkConfig(loaders=["WebDataset"], turns=1)
+    config = benchmark.BenchmarkConfig(loaders=["WebDataset"], starts=1, turns=1)
     table, ratios = benchmark.compare_loaders(folder, coding, config)
     assert ratios == {LIMIT: (1.0, 100.0)}
     assert [*table.columns[0].cells] == [LIMIT]
