@@ -28,8 +28,9 @@ def main() -> None:
     from evaluation.folder import evaluation_name, write_evaluated
     from evaluation.report.build import write_report
     from evaluation.submission import check_submission
+    from evaluation.terminal import SEEN
     from inference.predictor import load_predictor
-    from inference.run import check_fits, load_run
+    from inference.run import check_fits, has_trained_on, load_run
     from training.devices import choose_strategy
 
     strategy, _ = choose_strategy(config.virtual_replicas)
@@ -38,7 +39,8 @@ def main() -> None:
         classifier = load_run(RunFolder(Path(config.gate))) if config.gate else None
     trained = predictor.trained
     cli.console.print(f"precision {trained.precision}")
-    for member, name in zip((trained, *trained.others), members, strict=True):
+    models = dict(zip(members, (trained, *trained.others), strict=True))
+    for name, member in models.items():
         check_fits(member, info, name, paths["records"])
     check_submission(trained, config)
     run, title = RunFolder(Path(paths["run"])), f"{paths['run']} on {paths['records']}, split {config.split}"
@@ -50,58 +52,41 @@ def main() -> None:
     else:
         _judge_segmenter(predictor, classifier, (paths["records"], info), run, folder, config, title)
     steps = predictor.describe() if trained.task == "segment" else {}
-    write_evaluated(folder, info.name, info.fingerprint, run.model.name, trained.digest, config, steps)
+    seen_by = [name for name, member in models.items() if has_trained_on(member, info, config.split)]
+    write_evaluated(folder, info.name, info.fingerprint, run.model.name, trained.digest, config, steps, seen_by)
     if info.labeled:
         cli.console.print(f"report    {write_report(folder)}")
+    if info.labeled and seen_by:
+        cli.console.print(f"seen      {SEEN.format(', '.join(seen_by))}")
 
 
 def _judge_classifier(trained, what, folder: Path, config: EvalConfig, strategy, title: str) -> None:
     """Judges whether there is any object, and tells."""
     from evaluation.classification import evaluate_classifier
-    from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER
-    from evaluation.table import classification_table
+    from evaluation.terminal import classifier_summary
 
-    _, info = what
-    tell = cli.console.print
     metrics = evaluate_classifier(trained, *what, folder, config, strategy, cli.progress)
-    if info.labeled:
-        tell(classification_table(metrics, title))
-        tell(f"scores    {folder / METRICS_FILE}")
-        if any((folder / PICTURES_FOLDER).iterdir()):
-            tell(f"mistakes  {folder / PICTURES_FOLDER}: the surest ones")
-    else:
-        tell(f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores")
-    tell(f"answers   {folder / PER_IMAGE_FILE}")
+    for line in classifier_summary(metrics, folder, what[1].labeled, title):
+        cli.console.print(line)
 
 
 def _judge_segmenter(predictor, classifier, what, run, folder: Path, config: EvalConfig, title: str) -> None:
     """Judges masks, gated where there is a classifier, and tells."""
     from evaluation.evaluator import evaluate
-    from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, SUBMISSION_FILE
     from evaluation.gating import open_gate
-    from evaluation.table import gate_line, score_table, steps_line
+    from evaluation.terminal import gate_line, segmenter_summary, steps_line
 
-    _, info = what
-    tell, tuned = cli.console.print, None
     steps = steps_line(predictor.describe(), bool(predictor.postprocess), run.postprocess, config)
-    tell(f"masks     {steps}")
+    cli.console.print(f"masks     {steps}")
     folder.mkdir(parents=True, exist_ok=True)  # where nothing can be written, no time is spent on a gate
+    tuned = None
     if classifier:
         gate, tuned = open_gate(predictor, classifier, *what, run.gate, config, cli.progress)
         predictor = replace(predictor, gate=gate)
     metrics = evaluate(predictor, *what, folder, config, cli.progress)
-    if info.labeled:
-        tell(score_table(metrics, title))
-    if tuned:
-        tell(f"gate      {gate_line(metrics, tuned, 'tiles' if predictor.trained.crop else 'images')}")
-    if info.labeled:
-        tell(f"scores    {folder / METRICS_FILE}")
-    else:
-        tell(f"the records are unlabelled: {metrics['num_examples']} predictions, no scores")
-        tell(f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)")
-    if config.submission:
-        tell(f"to submit {folder / SUBMISSION_FILE}")
-    tell(f"pictures  {folder / PICTURES_FOLDER}")
+    gated = gate_line(metrics, tuned, "tiles" if predictor.trained.crop else "images") if tuned else None
+    for line in segmenter_summary(metrics, folder, what[1].labeled, title, gated, bool(config.submission)):
+        cli.console.print(line)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def _compare(runs: list[str], config: CompareConfig) -> None:
         image_frame,
         metrics_frame,
         metrics_table,
+        steps_lines,
     )
 
     split = config.split or "test"
@@ -61,7 +62,7 @@ def _compare(runs: list[str], config: CompareConfig) -> None:
     comparisons = [compare(first, other, score, config.seed) for other in others]
     metrics = metrics_frame([first, *others])
     cli.console.print(comparison_table(comparisons, first, f"{score}, split {split}"))
-    for line in count_lines(comparisons, first.name):
+    for line in [*count_lines(comparisons, first.name), *steps_lines([first, *others])]:
         cli.console.print(line)
     cli.console.print(metrics_table(metrics))
     if config.out:

@@ -11,8 +11,8 @@ from evaluation.folder import PREDICTIONS_FOLDER, clear_folder, write_metrics
 from evaluation.judging import Shown, draw_images, judge, rank_images
 from evaluation.original import OriginalRecords
 from evaluation.pictures import file_name
+from evaluation.probability_counts import count_probabilities
 from evaluation.raw_images import Place, RawImages, RawJoiner, read_raw_images
-from evaluation.reliability import count_probabilities
 from evaluation.scores import Scores
 from evaluation.submission import write_submission
 from imaging.codec import decode_mask, encode_png
@@ -154,10 +154,7 @@ def _with_splits(batches: Iterable[Batch], predictor: Predictor) -> Iterator[Bat
 
 
 def _thresholds(predictor: Predictor) -> Scores:
-    """Returns the threshold, in the form of metrics.json: of all classes, or None and each.
-
-    None alone where the most probable class counts.
-    """
+    """Returns the threshold, in the form of metrics.json: of all classes, or None and each."""
     steps = predictor.describe()
     each = {name: of_class["threshold"] for name, of_class in steps.items()}
     if len(set(each.values())) == 1:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def write_evaluated(
     digest: str,
     config: EvalConfig,
     postprocess: dict[str, dict],
+    seen_by: Sequence[str] = (),
 ) -> None:
     """Writes evaluated.json: what was evaluated, and how.
 
@@ -72,12 +74,14 @@ def write_evaluated(
       model, digest: name of the model's file and its SHA-256; of several models, one of theirs.
       config: settings.
       postprocess: steps that made the masks, by class, see `Predictor.describe`.
+      seen_by: runs that were trained on these images.
     """
     content: dict[str, Any] = {
         "records": {"name": records, "fingerprint": fingerprint},
         "model": {"file": model, "sha256": digest},
         "settings": dataclasses.asdict(config),
         "postprocess": postprocess,
+        "seen_by": list(seen_by),
     }
     (folder / EVALUATED_FILE).write_text(json.dumps(content, indent=2) + "\n")
 

@@ -40,7 +40,7 @@ def main() -> None:
     from evaluation.folder import METRICS_FILE, PICTURES_FOLDER, write_evaluated_predictions
     from evaluation.foreign.scoring import score_predictions
     from evaluation.report.build import write_report
-    from evaluation.table import score_table
+    from evaluation.terminal import score_table
     from records.info import read_info
 
     records, predictions = paths["records"], Path(paths["predictions"])

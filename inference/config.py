@@ -10,9 +10,9 @@ class PredictConfig:
     batch_size: int = 16
     """Images at once; what is predicted does not depend on it."""
     threshold: float | None = None
-    """Probability from which a pixel belongs to a class, without effect with more than two exclusive classes; of a
-    classifier: from which there is an object. Null: what `python -m evaluation.tune` chose, with its steps behind, or
-    0.5 and nothing else where it did not run."""
+    """Probability from which a pixel belongs to a class (of more than two exclusive classes: share of its own and the
+    most probable other class's); of a classifier: from which there is an object. Null: what `python -m evaluation.tune`
+    chose, with its steps behind, or 0.5 and nothing else where it did not run."""
     gate: str | None = None
     """A run of --task classify: images (of models for crops: tiles) that it clears are not segmented, and empty. From
     which probability on is chosen on validation."""

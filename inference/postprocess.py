@@ -25,7 +25,8 @@ class Steps:
     """What is done to one class, in this order. Lengths are pixels of the records."""
 
     threshold: float = PLAIN_THRESHOLD
-    """Probability from which a pixel belongs to the class; without effect with more than two exclusive classes."""
+    """Probability from which a pixel belongs to the class; of more than two exclusive classes the share that it has of
+    its own and the most probable other class, see `Labels.classify`."""
     opening: int = 0
     """Radius of a disk: what is too thin for it to fit in goes."""
     closing: int = 0

@@ -52,13 +52,9 @@ class Predictor:
         return [self.postprocess.get(number, Steps()).threshold for number in numbers]
 
     def describe(self) -> dict[str, dict]:
-        """Returns the steps of every scored class by its name, as JSON has them.
-
-        The threshold is None where the most probable class counts.
-        """
-        unused = {"threshold": None} if self.trained.labels.softmax else {}
+        """Returns the steps of every scored class by its name, as JSON has them."""
         classes = self.trained.scored_classes.items()
-        return {name: dataclasses.asdict(self.postprocess.get(number, Steps())) | unused for number, name in classes}
+        return {name: dataclasses.asdict(self.postprocess.get(number, Steps())) for number, name in classes}
 
     @property
     def tile_overlap(self) -> int:

@@ -14,7 +14,7 @@ from inference.averaging import mean_probabilities
 from model.config import ModelConfig
 from model.labels import Labels
 from model.trained import load_trained
-from records.info import RecordsInfo, scored_classes
+from records.info import RecordsInfo, scored_classes, training_splits
 from training.run_folder import RunFolder, read_config
 
 
@@ -143,6 +143,11 @@ def check_fits(trained: TrainedModel, info: RecordsInfo, run: str, records: str)
         )
 
 
+def has_trained_on(trained: TrainedModel, info: RecordsInfo, split: str) -> bool:
+    """Returns whether a model was trained on a split of these records, so that scores there are not of new images."""
+    return info.fingerprint == trained.fingerprint and split in training_splits(info, trained.fold)[0]
+
+
 def combine(runs: Sequence[TrainedModel], names: Sequence[str], tta: bool) -> TrainedModel:
     """Returns the first run with the others beside it, so that its probabilities are the means of all.
 
@@ -152,9 +157,12 @@ def combine(runs: Sequence[TrainedModel], names: Sequence[str], tta: bool) -> Tr
       tta: test-time augmentation.
 
     Raises:
-      ValueError: they do not segment, or not the same classes of the same kind of images.
+      ValueError: they do not segment, or not the same classes of the same kind of images; or one is there twice.
     """
     first = runs[0]
+    for index, run in enumerate(runs):
+        if run.digest in [other.digest for other in runs[:index]]:
+            raise ValueError(f"ensemble: expected different models, found that of {names[index]} twice; leave it out")
     for run, name in zip(runs, names, strict=True):
         if run.task != "segment" and (tta or len(runs) > 1):
             raise ValueError(f"ensemble, tta: expected runs that segment, found {name} of --task {run.task}")

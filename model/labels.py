@@ -7,6 +7,7 @@ each (softmax); overlapping classes have one each, every one a sigmoid of its ow
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 IGNORE = 255
@@ -83,11 +84,14 @@ class Labels:
 
         Args:
           probabilities: float32 [..., outputs].
-          threshold: probability from which a pixel belongs to a class, of all outputs or of each; with a softmax the
-            most probable class counts.
+          threshold: probability from which a pixel belongs to a class, of all outputs or of each. With a softmax the
+            class with the largest p·(1 - threshold)/threshold counts: equal thresholds give the most probable class,
+            and between a class and one with a threshold of 0.5 it is decided by the share that the first has of both.
         """
         if self.softmax:
-            return tf.cast(tf.argmax(probabilities, -1), tf.uint8)
+            thresholds = np.asarray(threshold, np.float64)
+            weights = ((1 - thresholds) / thresholds).astype(np.float32)
+            return tf.cast(tf.argmax(probabilities * weights, -1), tf.uint8)
         found = probabilities >= threshold
         if not self.overlapping:
             return tf.cast(found[..., 0], tf.uint8)

@@ -2,7 +2,9 @@
 
 import json
 import runpy
+import shutil
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -80,8 +82,11 @@ def test_a_few_images_are_learned_by_heart_in_seconds(tmp_path, monkeypatch):
     )
     assert val["dice_per_image"] == pytest.approx(state.best_score, abs=1e-5)
 
-    # The command: an ensemble of a run with itself is the run, and lies beside what it alone has scored.
-    for flags in ([], ["--ensemble", f"[{folder}]"], ["--tta"]):
+    # The command: an ensemble of a run and one of equal weights is the run, and lies beside what it alone has scored.
+    twin = shutil.copytree(folder, tmp_path / "twin")
+    with zipfile.ZipFile(twin / "model.keras", "a") as file:
+        file.comment = b"another file"
+    for flags in ([], ["--ensemble", f"[{twin}]"], ["--tta"]):
         monkeypatch.setattr(sys, "argv", ["test.py", str(folder), str(records), "--split=val", "--pictures=1", *flags])
         with pytest.raises(SystemExit, match="0"):
             runpy.run_path("test.py", run_name="__main__")

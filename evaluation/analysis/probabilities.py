@@ -23,7 +23,7 @@ def draw_thresholds(results: Sequence[Result]) -> Figure:
     chosen = {}
     for number, result in enumerate(results[:MOST_RESULTS]):
         choice = read_choice(result)
-        if choice and any(choice["sweeps"].values()):
+        if choice:
             # Evaluations that differ in their images alone share a choice: it is drawn once.
             chosen.setdefault((result.run, choice["model_sha256"]), (number, choice))
     if not chosen:
@@ -33,7 +33,7 @@ def draw_thresholds(results: Sequence[Result]) -> Figure:
     for axis, name in zip(axes[0], names, strict=True):
         title = []
         for number, choice in chosen.values():
-            if not choice["sweeps"].get(name):
+            if name not in choice["sweeps"]:
                 continue
             thresholds, scores = zip(*choice["sweeps"][name], strict=True)
             axis.plot(thresholds, scores, color=result_colour(number), linewidth=1.6)

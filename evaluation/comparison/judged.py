@@ -1,15 +1,16 @@
 """What test.py has left of a judged run, and whether two were judged on the same."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE
+from evaluation.folder import EVALUATED_FILE, METRICS_FILE, PER_IMAGE_FILE
 from evaluation.statistics import Ratio, overlap_ratios
+from evaluation.terminal import describe_classes
 
 ACCURACY = "accuracy"
 """Of a classifier's answer: 1 = right, 0 = wrong."""
@@ -33,11 +34,13 @@ class Judged:
       metrics: content of metrics.json.
       images: content of per_image.csv, a row per image; by source_id, of a classifier's tiles by source_id@y,x. Of a
         classifier with a column `accuracy`, and its answers counted as tp, fp, fn.
+      steps: what made masks of probabilities, in words; empty where that is not known.
     """
 
     name: str
     metrics: dict[str, Any]
     images: pd.DataFrame
+    steps: str = ""
 
     @property
     def groups(self) -> np.ndarray:
@@ -109,10 +112,12 @@ def read_judged(run: str, split: str) -> Judged:
             f"{run}: expected an evaluation of split {split}, found {', '.join(others) or 'none'}; "
             f"run `python test.py {run} RECORDS --split {split}` first, or choose another --split"
         )
-    metrics = _read_metrics(folder / METRICS_FILE)
+    metrics = _read_json(folder / METRICS_FILE)
     if not (folder / PER_IMAGE_FILE).is_file():
         raise ValueError(f"{folder}: expected scores of each image, found no {PER_IMAGE_FILE}; judge labelled records")
-    return Judged(run, metrics, _read_images(folder / PER_IMAGE_FILE, metrics))
+    evaluated = _read_json(folder / EVALUATED_FILE) if (folder / EVALUATED_FILE).is_file() else {}
+    steps = describe_classes(evaluated["postprocess"]) if evaluated.get("postprocess") else ""
+    return Judged(run, metrics, _read_images(folder / PER_IMAGE_FILE, metrics), steps)
 
 
 def check_same_images(first: Judged, other: Judged) -> Judged:
@@ -145,7 +150,7 @@ def check_same_images(first: Judged, other: Judged) -> Judged:
                 f"{other.name}: expected the {what} of {first.name}, found {_words(right[index])} instead of "
                 f"{_words(left[index])} for {here.index[index]}; {advice}"
             )
-    return Judged(other.name, other.metrics, there)
+    return replace(other, images=there)
 
 
 def short_names(runs: list[str]) -> list[str]:
@@ -157,14 +162,14 @@ def short_names(runs: list[str]) -> list[str]:
     return [str(Path(*part[shared:])) for part in parts]
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        metrics = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); run test.py again") from error
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{path}: expected scores by name, found {type(metrics).__name__}; run test.py again")
-    return metrics
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected values by name, found {type(content).__name__}; run test.py again")
+    return content
 
 
 def _read_images(path: Path, metrics: dict[str, Any]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ FEWEST_GROUPS = 6
 _ROUNDING = 1e-9
 """Scores that differ by less are equal."""
 
-Verdict = Literal["better", "worse", "can't tell"]
+Verdict = Literal["better", "worse", "equal", "can't tell"]
 
 
 class Difference(NamedTuple):
@@ -42,7 +42,8 @@ class Pair:
       first, value: of the two runs; None where they are 0/0.
       difference: value - first.
       interval: its 95 % bootstrap interval over groups; None where there is only one.
-      verdict: of the other run. "can't tell": the interval holds 0, or there are fewer than FEWEST_GROUPS groups.
+      verdict: of the other run. "equal": in every group. "can't tell": the interval holds 0, or there are fewer than
+        FEWEST_GROUPS groups.
     """
 
     score: str
@@ -117,6 +118,8 @@ def compare(first: Judged, other: Judged, score: str, seed: int) -> Comparison:
 
 def judge(interval: list[float] | None, groups: int, lower: bool) -> Verdict:
     """Returns the verdict on a difference with that interval, over so many groups; lower: less is better."""
+    if interval == [0.0, 0.0]:  # with any difference some draws would have it
+        return "equal"
     if interval is None or groups < FEWEST_GROUPS or interval[0] <= 0 <= interval[1]:
         return "can't tell"
     return "better" if (interval[0] > 0) != lower else "worse"

@@ -12,7 +12,7 @@ from evaluation.comparison.judged import Judged, short_names
 from evaluation.comparison.pairs import Comparison
 from evaluation.exploration.canvas import MUTED, PALE, TEXT, label_axis, make_figure
 
-_COLOURS = {"better": "#0f766e", "worse": "#c2410c", "can't tell": "#6b7280"}
+_COLOURS = {"better": "#0f766e", "worse": "#c2410c", "equal": "#6b7280", "can't tell": "#6b7280"}
 _MEAN_COLOUR = "#2563eb"
 _MOST_DOTS = 1500
 _BINS = 120

@@ -87,6 +87,14 @@ def count_lines(comparisons: list[Comparison], first: str) -> list[str]:
     return lines
 
 
+def steps_lines(runs: list[Judged]) -> list[str]:
+    """Returns how each run's masks were made, where that is not the same: a part of the difference may come from it."""
+    if len({run.steps for run in runs}) == 1:
+        return []
+    names = short_names([run.name for run in runs])
+    return [f"{name}  masks: {run.steps or 'not known how'}" for name, run in zip(names, runs, strict=True)]
+
+
 def metrics_table(metrics: pd.DataFrame) -> Table:
     """Returns a table of what `metrics_frame` lists, without single classes, thresholds and constant baselines."""
     table = _table("metrics.json of all, side by side", None)

@@ -8,7 +8,7 @@ from evaluation.report.charts import Curve, curves
 from evaluation.report.figures import Figure
 from evaluation.report.files import Evaluation
 from evaluation.score_names import score_label
-from evaluation.table import MOST_PROBABLE, describe_steps
+from evaluation.terminal import describe_steps
 from inference.config import PredictConfig
 from inference.postprocess import PLAIN_THRESHOLD
 
@@ -45,7 +45,10 @@ def _describe(evaluation: Evaluation, steps: dict[str, dict], choice: dict[str, 
     settings, records = evaluation.evaluated["settings"], evaluation.config.get("records", {})
     sentences = [_origin(settings["threshold"], steps, choice)]
     if len(records.get("classes", ())) > 2 and not records["overlapping"]:
-        sentences.append("Of these classes a pixel is given to the most probable one: thresholds are without effect.")
+        sentences.append(
+            "A threshold is the share that a class has of its own and the most probable other class's probability: "
+            f"{PLAIN_THRESHOLD:g} everywhere gives each pixel to the most probable class."
+        )
     if settings.get("original"):
         sentences.append("Lengths and sizes are those of the records, and were stretched to the raw images' size.")
     return sentences
@@ -66,18 +69,16 @@ def _origin(threshold: float | None, steps: dict[str, dict], choice: dict[str, A
             f"Chosen on {where}: there a threshold of {PLAIN_THRESHOLD:g} and nothing else gives {score} {plain:.3f}, "
             f"this gives {chosen:.3f}."
         )
-    if all(
-        describe_steps(of_class) in (MOST_PROBABLE, f"threshold {PLAIN_THRESHOLD:g}") for of_class in steps.values()
-    ):
+    if all(describe_steps(of_class) == f"threshold {PLAIN_THRESHOLD:g}" for of_class in steps.values()):
         return "Nothing was chosen on validation; python -m evaluation.tune does that."
     return "They were chosen on validation, but the run no longer holds what that was worth."
 
 
 def _sweeps(choice: dict[str, Any], steps: dict[str, dict]) -> list[Figure]:
-    """Returns for each class that has thresholds what they score, with the one that was used and the plain one."""
+    """Returns for each class what thresholds score, with the one that was used and the plain one."""
     label, figures = score_label(choice["metric"]), []
     for number, (name, sweep) in enumerate(choice["sweeps"].items()):
-        if len(sweep) < 2 or name not in steps:
+        if name not in steps:
             continue
         thresholds, scores = zip(*sweep, strict=True)
         used = steps[name]["threshold"]

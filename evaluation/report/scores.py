@@ -6,6 +6,7 @@ import pandas as pd
 
 from evaluation.report.files import Evaluation
 from evaluation.score_names import SCORES, Score
+from evaluation.terminal import SEEN
 
 _CONSTANTS = {"nothing": "nothing at all", "everything": "every pixel"}
 
@@ -62,6 +63,8 @@ def describe(evaluation: Evaluation) -> list[str]:
         else:
             worth = "the model is no better than that"
         sentences.append(f"Predicting {words} would score {value:.3f}: {worth}.")
+    if seen_by := evaluation.evaluated.get("seen_by"):
+        sentences.append(f"{SEEN.format(', '.join(seen_by))}.")
     return sentences
 
 

@@ -66,22 +66,23 @@ def tune(
       progress: shows how far it is.
 
     Raises:
-      ValueError: the run does not segment, was trained on other records, or there is no background to clean.
+      ValueError: the run does not segment, or was trained on other records.
     """
     trained = predictor.trained
     _check(trained, records, info)
     _, split = training_splits(info, trained.fold)
-    classes, softmax = trained.scored_classes, trained.labels.softmax
+    classes = trained.scored_classes
+    cleans = trained.overlapping or 0 not in classes
     task = Task(config.metric, list(classes), trained.overlapping)
     workers = default_workers() if config.workers is None else config.workers
     with tempfile.TemporaryDirectory(prefix=".tune-", dir=run.path) as folder, worker_pool(workers) as pool:
         paths = _predict(predictor, records, info, split, how.batch_size, Path(folder), progress)
         judge = _Judge(pool, task, paths)
-        thresholds = () if softmax else _OBJECT_THRESHOLDS if task.of_objects else THRESHOLDS
+        thresholds = _OBJECT_THRESHOLDS if task.of_objects else THRESHOLDS
         found = {}
         with progress("try", len(classes)) as report:
             for number, name in classes.items():
-                found[name] = search(judge.score_of(number), thresholds, task.of_objects, config.min_gain)
+                found[name] = search(judge.score_of(number), thresholds, task.of_objects, config.min_gain, cleans)
                 report(len(found))
         best = {number: found[name].best.steps for number, name in classes.items()}
         plain, chosen = judge.together([dict.fromkeys(classes, Steps()), best])
@@ -119,11 +120,6 @@ def _check(trained, records: str, info: RecordsInfo) -> None:
                 "ensemble: expected runs on the same records and fold, so that none has trained on what is validated "
                 "with, found others; leave them out"
             )
-    if trained.labels.softmax and 0 in trained.scored_classes:
-        raise ValueError(
-            "run: expected a class background, to which pixels go that a step takes away, found "
-            f"{', '.join(trained.classes)}; for these there is nothing to choose"
-        )
 
 
 def _predict(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evaluation.comparison.plot import save
-from evaluation.exploration.canvas import MUTED, PALE, class_colour, label_axis, make_figure, note
+from evaluation.exploration.canvas import MUTED, PALE, class_colour, label_axis, make_figure
 from evaluation.tuning.search import Found
 
 _COLUMNS = 3
@@ -18,15 +18,11 @@ def draw_sweeps(found: dict[str, Found], metric: str, path: Path) -> None:
       path: PNG that is written.
     """
     path.parent.mkdir(exist_ok=True)
-    swept = {name: each for name, each in found.items() if each.sweep}
-    if not swept:
-        save(note("The most probable class counts: there are no thresholds."), path)
-        return
-    rows, columns = -(-len(swept) // _COLUMNS), min(_COLUMNS, len(swept))
+    rows, columns = -(-len(found) // _COLUMNS), min(_COLUMNS, len(found))
     figure, axes = make_figure(rows, columns, 0.6 + 2.7 * rows, sharex=True)
-    for axis in axes.flat[len(swept) :]:
+    for axis in axes.flat[len(found) :]:
         axis.set_axis_off()
-    for number, (axis, (name, each)) in enumerate(zip(axes.flat, swept.items(), strict=False)):
+    for number, (axis, (name, each)) in enumerate(zip(axes.flat, found.items(), strict=False)):
         colour = class_colour(number)
         axis.plot([trial.steps.threshold for trial in each.sweep], [trial.score for trial in each.sweep], color=colour)
         axis.axvline(0.5, color=PALE, linewidth=1, zorder=0)

@@ -73,8 +73,8 @@ def judge_together(task: Task, paths: Sequence[Path], choices: Sequence[Postproc
 
 def _mask(task: Task, image: Kept, choice: Postprocess) -> np.ndarray:
     """Returns the mask [height, width] that a choice makes, as `Predictor.masks` would."""
-    if image.levels.ndim == 2:
-        mask = image.levels
+    if image.softmax:
+        mask = image.classify({number: steps.threshold for number, steps in choice.items()})
     else:
         mask = np.zeros(image.truth.shape, image.truth.dtype)
         for number in task.numbers:

@@ -47,7 +47,7 @@ class Found(NamedTuple):
     Attributes:
       plain: a threshold of 0.5 and nothing else.
       best: what was chosen.
-      sweep: all thresholds with nothing else; none where thresholds are without effect.
+      sweep: all thresholds with nothing else.
       stages: by setting what was tried of it, and the best before.
       taken: what the score went over, one after another.
     """
@@ -59,7 +59,7 @@ class Found(NamedTuple):
     taken: list[Trial]
 
 
-def search(score: Score, thresholds: Sequence[float], of_objects: bool, min_gain: float) -> Found:
+def search(score: Score, thresholds: Sequence[float], of_objects: bool, min_gain: float, cleans: bool = True) -> Found:
     """Returns the best steps of a class.
 
     A setting is taken only where it adds more than `min_gain` to the score: validation images are few, and what helps
@@ -67,9 +67,10 @@ def search(score: Score, thresholds: Sequence[float], of_objects: bool, min_gain
 
     Args:
       score: what steps are worth.
-      thresholds: that are tried; none where they are without effect.
+      thresholds: that are tried.
       of_objects: whether the score is of objects, so that splitting them matters.
       min_gain: see above.
+      cleans: whether there is a background, to which pixels go that a step takes away; else only thresholds are tried.
     """
     plain = best = Trial(Steps(), score([Steps()])[0])
     stages: dict[str, tuple[Trial, list[Trial]]] = {}
@@ -85,17 +86,16 @@ def search(score: Score, thresholds: Sequence[float], of_objects: bool, min_gain
             taken.append(top)
         return tried
 
-    sweep = []
-    if len(thresholds):
-        nearest = sorted(thresholds, key=lambda threshold: abs(threshold - PLAIN_THRESHOLD))
-        tried = choose("threshold", [Steps(float(threshold)) for threshold in nearest])
-        sweep = sorted(tried, key=lambda trial: trial.steps.threshold)
-    for name, values in (CANDIDATES | ({"split": SPLITS} if of_objects else {})).items():
+    nearest = sorted(thresholds, key=lambda threshold: abs(threshold - PLAIN_THRESHOLD))
+    tried = choose("threshold", [Steps(float(threshold)) for threshold in nearest])
+    sweep = sorted(tried, key=lambda trial: trial.steps.threshold)
+    settings = (CANDIDATES if cleans else {}) | ({"split": SPLITS} if of_objects else {})
+    for name, values in settings.items():
         candidates = [dataclasses.replace(best.steps, **{name: value}) for value in values]
-        if name == "min_size" and len(thresholds):
+        if name == "min_size":
             # Both hide specks: the best threshold without a size hides those that a size would, at a price.
             candidates += [other for one in candidates for other in _near(one, _FAR)]
         choose(name, candidates)
-    if len(thresholds) and best.steps != Steps(best.steps.threshold):
+    if best.steps != Steps(best.steps.threshold):
         choose("threshold, again", _near(best.steps, _NEAR))
     return Found(plain, best, sweep, stages, taken)

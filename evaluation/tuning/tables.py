@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from evaluation.table import describe_steps
+from evaluation.terminal import describe_steps
 from evaluation.tuning.choice import Choice
 from inference.postprocess import Steps
 
@@ -40,6 +40,5 @@ def choice_lines(choice: Choice, metric: str) -> Iterator[str]:
     for name, found in choice.found.items():
         steps = found.best.steps
         said = "as before" if steps == Steps() else f"{found.plain.score:.4f} before, {found.best.score:.4f} now"
-        unused = {} if found.sweep else {"threshold": None}
-        yield f"{name}: {describe_steps(asdict(steps) | unused)} ({said})"
+        yield f"{name}: {describe_steps(asdict(steps))} ({said})"
     yield f"all classes together: {metric} {choice.plain:.4f} before, {choice.chosen:.4f} now"

@@ -141,6 +141,13 @@ def test_a_loader_whose_package_is_missing_is_left_out_with_a_word(monkeypatch, 
     assert "WebDataset left out: no_such_package cannot be imported" in str(table.caption)
 
 
+def test_turns_of_all_starts_count(monkeypatch, layouts):
+    rates = iter([100.0, 300.0, 200.0])
+    monkeypatch.setattr(benchmark, "measure_loaders", lambda *_: [{LIMIT: Speed(next(rates), 1.0, 50.0)}])
+    config = benchmark.BenchmarkConfig(loaders=[], starts=3, turns=1)
+    assert benchmark.compare_loaders(*layouts[:2], config)[1] == {LIMIT: (1.0, 200.0)}
+
+
 def test_the_ratio_is_of_runs_of_the_same_turn():
     ours = [Speed(rate, 1, 1) for rate in (90, 50, 100)]
     limit = [Speed(rate, 1, 1) for rate in (100, 50, 200)]

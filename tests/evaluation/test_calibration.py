@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from evaluation.calibration import BINS, calibration_error, calibration_table, summarize_calibration
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
-from evaluation.reliability import count_probabilities
+from evaluation.probability_counts import count_probabilities
 from model.labels import Labels
 from records.info import read_info
 from tests.conftest import predictor_of, silent_progress

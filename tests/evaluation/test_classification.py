@@ -11,7 +11,7 @@ from tensorflow import keras
 
 from evaluation.classification import average_precision, classification_scores, evaluate_classifier
 from evaluation.config import EvalConfig
-from evaluation.table import classification_table
+from evaluation.terminal import classification_table
 from imaging.codec import decode_image, decode_mask, encode_png
 from inference.run import TrainedModel
 from preprocess.config import Splits

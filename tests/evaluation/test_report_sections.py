@@ -79,7 +79,7 @@ def test_the_page_says_how_masks_are_made_and_what_that_is_worth(tmp_path):
     folder = write_run(tmp_path / "run", make_images(["a", "b"]), METRICS)
     steps = {"cell": {"threshold": 0.4, "min_size": 20, "fill_holes": True}, "<b>": {"closing": 2}}
     write_how(folder, steps)
-    write_choice(folder, steps, {**SWEEP, "<b>": []})
+    write_choice(folder, steps, SWEEP)
     text = section(make_page(folder), "masks")
     assert "<dt>cell</dt><dd>threshold 0.4, holes filled, parts from 20 px on</dd>" in text
     assert "<dt>&lt;b&gt;</dt><dd>threshold 0.5, closing 2 px</dd>" in text
@@ -123,7 +123,10 @@ def test_the_page_says_that_nothing_was_chosen_and_where_thresholds_are_without_
     write_how(folder, {"cell": {}, "gap": {}}, original="native")
     text = section(make_page(folder), "masks")
     assert "Nothing was chosen on validation; python -m evaluation.tune" in text
-    assert "thresholds are without effect" in text and "stretched to the raw images" in text
+    assert (
+        "share that a class has of its own and the most probable other" in text
+        and "stretched to the raw images" in text
+    )
     (folder.parents[1] / "postprocess.json").write_text("{")
     with pytest.raises(
         ValueError, match=r"postprocess\.json: expected JSON, found damage .* run evaluation\.tune anew"
@@ -172,7 +175,7 @@ def test_scores_have_the_same_names_on_the_page_and_in_the_terminal(tmp_path):
     from rich.console import Console
 
     from evaluation.score_names import SCORES
-    from evaluation.table import score_table
+    from evaluation.terminal import score_table
 
     metrics = dict.fromkeys(SCORES, 0.5) | {"num_examples": 2, "distance_unit": "mm", "object_f1@0.50": 0.25}
     text = make_page(write_run(tmp_path / "run", make_images(["a", "b"]), metrics))

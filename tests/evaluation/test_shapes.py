@@ -16,7 +16,7 @@ from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from evaluation.objects import THRESHOLDS, count_matches
 from evaluation.shapes import ImageMasks, ShapeTask, judge_images
-from evaluation.table import score_table
+from evaluation.terminal import score_table
 from imaging.codec import decode_image, decode_mask, encode_png
 from imaging.objects import label_objects
 from inference.run import TrainedModel

@@ -87,6 +87,11 @@ def test_an_ensembles_images_must_suit_all_of_its_runs(runs):
     assert combine(others, ["a", "b"], tta=False).multiple == 12
 
 
+def test_a_model_twice_is_no_ensemble(runs):
+    with pytest.raises(ValueError, match="ensemble: expected different models, found that of c twice"):
+        combine([*runs[:2], runs[0]], ["a", "b", "c"], tta=False)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

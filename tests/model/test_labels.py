@@ -85,5 +85,33 @@ def test_exclusive_classes_are_classified_as_indices():
     np.testing.assert_array_equal(Labels(2).classify(tf.constant([[0.4], [0.6]]), 0.5), [0, 1])
 
 
+def test_equal_thresholds_of_a_softmax_give_the_most_probable_class():
+    probabilities = tf.nn.softmax(tf.random.stateless_normal([50, 40, 4], seed=[1, 2]))
+    labels = Labels(4)
+    expected = tf.argmax(probabilities, -1)
+    for threshold in (0.5, [0.5] * 4, 0.2, [0.9] * 4):
+        np.testing.assert_array_equal(labels.classify(probabilities, threshold), expected)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.35, 0.6, 0.95])
+def test_the_threshold_of_a_softmax_is_the_share_of_a_class_and_the_most_probable_other(threshold):
+    probabilities = tf.nn.softmax(tf.random.stateless_normal([50, 40, 4], seed=[3, 4])).numpy().astype(np.float64)
+    others = np.delete(probabilities, 2, -1)
+    share = probabilities[..., 2] / (probabilities[..., 2] + others.max(-1))
+    clear = np.abs(share - threshold) > 1e-6
+    found = Labels(4).classify(tf.constant(probabilities, tf.float32), [0.5, 0.5, threshold, 0.5]).numpy()
+    expected = np.where(share >= threshold, 2, np.array([0, 1, 3])[others.argmax(-1)])
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+def test_the_threshold_of_one_of_two_probabilities_is_that_of_one_output():
+    """A softmax whose third class is impossible decides as a sigmoid does."""
+    values = np.linspace(0.01, 0.99, 99)
+    softmax = tf.constant(np.stack([1 - values, values, 0 * values], -1), tf.float32)
+    for threshold in (0.155, 0.505, 0.785):
+        one = Labels(2).classify(tf.constant(values[:, None], tf.float32), threshold)
+        np.testing.assert_array_equal(Labels(3).classify(softmax, [0.5, threshold, 0.5]), one)
+
+
 def test_what_marks_ignored_pixels_follows_from_the_masks_dtype():
     assert [ignore_value(dtype) for dtype in (tf.uint8, tf.uint16)] == [IGNORE, IGNORE_BIT]

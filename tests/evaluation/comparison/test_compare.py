@@ -1,5 +1,8 @@
 """The command: tables, files, refusals."""
 
+import dataclasses
+import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +12,7 @@ import pytest
 
 from evaluation import compare
 from evaluation.comparison import folds, pairs, plot
+from inference.postprocess import Steps
 from tests.evaluation.comparison.judging import judged, table_of, write
 
 
@@ -51,6 +55,19 @@ def test_the_command_says_what_is_better_and_writes_tables_and_a_plot(tmp_path, 
         "metrics.csv",
         "comparison.png",
     }
+
+
+def test_masks_that_were_made_in_other_ways_are_told(tmp_path, monkeypatch, capsys):
+    runs = made_runs(tmp_path)
+    for name, steps in (("first", Steps()), ("better", Steps(0.4, min_size=20))):
+        content = {"postprocess": {"ship": dataclasses.asdict(steps)}}
+        (tmp_path / name / "eval/test/evaluated.json").write_text(json.dumps(content))
+    run(monkeypatch, *runs[:2])
+    said = capsys.readouterr().out
+    assert "first  masks: threshold 0.5\nbetter  masks: threshold 0.4, parts from 20 px on\n" in said
+    shutil.copy(tmp_path / "first/eval/test/evaluated.json", tmp_path / "noisy/eval/test")
+    run(monkeypatch, runs[0], runs[2])
+    assert "masks:" not in capsys.readouterr().out
 
 
 def test_folds_give_a_mean_with_its_interval(tmp_path, monkeypatch, capsys):

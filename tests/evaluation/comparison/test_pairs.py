@@ -60,7 +60,7 @@ def test_a_run_against_itself_differs_by_nothing_and_nothing_can_be_told():
     run = judged("one", np.random.default_rng(0).random(30))
     found = compare(run, run, "object_f2", seed=0)
     (pair,) = found.pairs
-    assert (pair.difference, pair.interval, pair.verdict) == (0, [0, 0], "can't tell")
+    assert (pair.difference, pair.interval, pair.verdict) == (0, [0, 0], "equal")
     assert (found.better, found.worse, found.equal) == (0, 0, 30)
 
 
@@ -99,6 +99,7 @@ def test_images_where_the_score_is_missing_in_one_of_both_count_nowhere():
         ([-0.2, -0.1], FEWEST_GROUPS, "worse"),
         ([-0.1, 0.2], 100, "can't tell"),
         ([0.0, 0.2], 100, "can't tell"),
+        ([0.0, 0.0], 2, "equal"),
         ([0.1, 0.2], FEWEST_GROUPS - 1, "can't tell"),
         (None, 1, "can't tell"),
     ],

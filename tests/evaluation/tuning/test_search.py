@@ -8,14 +8,14 @@ from inference.postprocess import Steps
 THRESHOLDS = [number / 100 for number in range(1, 100)]
 
 
-def best_of(score, thresholds=THRESHOLDS, of_objects=False, min_gain=0.001):
+def best_of(score, of_objects=False, min_gain=0.001, cleans=True):
     asked: list[Steps] = []
 
     def score_all(candidates):
         asked.extend(candidates)
         return [score(steps) for steps in candidates]
 
-    return search(score_all, thresholds, of_objects, min_gain), asked
+    return search(score_all, THRESHOLDS, of_objects, min_gain, cleans), asked
 
 
 def test_the_best_threshold_is_taken_and_its_curve_is_kept():
@@ -65,7 +65,7 @@ def test_splitting_is_tried_for_objects_alone():
     assert found.best.steps == Steps(split=8)
 
 
-def test_without_thresholds_only_the_steps_are_tried():
-    found, asked = best_of(lambda steps: 0.5 + 0.2 * steps.largest, thresholds=[])
-    assert found.best.steps == Steps(largest=True) and not found.sweep
-    assert {steps.threshold for steps in asked} == {0.5}
+def test_without_a_background_only_thresholds_are_tried():
+    found, asked = best_of(lambda steps: 0.5 + 0.2 * steps.largest - (steps.threshold - 0.4) ** 2, cleans=False)
+    assert found.best.steps == Steps(0.4)
+    assert set(asked) == {Steps(threshold) for threshold in THRESHOLDS}

@@ -31,6 +31,7 @@ from inference.config import PredictConfig
 from inference.postprocess import Steps, read_postprocess
 from inference.predictor import load_predictor
 from inference.run import TrainedModel
+from model.labels import Labels
 from preprocess.config import Splits
 from records.info import read_info
 from tests.conftest import make_records, predictor_of, silent_progress
@@ -126,7 +127,7 @@ def test_processes_choose_what_one_process_chooses(records, tmp_path):
     assert alone.found["object"].stages.keys() >= {"split"}
 
 
-def test_other_records_classifiers_and_classes_without_background_are_refused(records, tmp_path):
+def test_other_records_and_classifiers_are_refused(records, tmp_path):
     folder, info = records
     run = RunFolder(tmp_path)
     how = (run, TuneConfig(workers=0), PredictConfig(), silent_progress)
@@ -138,7 +139,6 @@ def test_other_records_classifiers_and_classes_without_background_are_refused(re
             {"others": (dataclasses.replace(model, fold=1),)},
             "ensemble: expected runs on the same records and fold",
         ),
-        ({"classes": ["road", "car", "tree"]}, "run: expected a class background, .* found road, car, tree"),
     ):
         with pytest.raises(ValueError, match=message):
             tune(predictor_of(dataclasses.replace(model, **change)), folder, info, *how)
@@ -211,6 +211,39 @@ def test_candidates_score_what_their_masks_score(tmp_path, metric, overlapping, 
     assert score_counts(metric, together) == pytest.approx(overlap_ratios(*whole[:3])[metric].value())
 
 
+def random_softmax():
+    generator = np.random.default_rng(2)
+    logits = [generator.normal(size=(20 + number, 24, 3)) for number in range(3)]
+    probabilities = [tf.nn.softmax(one).numpy().astype(np.float32) for one in logits]
+    truths = [generator.integers(0, 3, one.shape[:2]).astype(np.uint8) for one in logits]
+    return probabilities, truths
+
+
+def test_candidates_of_exclusive_classes_score_what_the_predictor_makes_of_them(tmp_path):
+    probabilities, truths = random_softmax()
+    paths, labels = kept(tmp_path, probabilities, truths, softmax=True), Labels(3)
+    task = Task("dice_pooled", [1, 2], False)
+    for number in (1, 2):
+        candidates = [Steps(threshold) for threshold in (0.1, 0.37, 0.5, 0.8)]
+        counts = np.stack(judge_candidates(task, paths, number, candidates))
+        for index, steps in enumerate(candidates):
+            thresholds = [steps.threshold if output == number else 0.5 for output in range(3)]
+            masks = [labels.classify(tf.constant(one), thresholds).numpy() for one in probabilities]
+            hits = sum(((mask == number) & (truth == number)).sum() for mask, truth in zip(masks, truths, strict=True))
+            assert counts[:, index, 0].sum() == hits
+    choice = {1: Steps(0.4), 2: Steps(0.7, min_size=5)}
+    predictor = predictor_of(softmax_model(), postprocess=choice)
+    masks = predictor.decide({"probabilities": probabilities})["prediction"]
+    whole = count_masks(truths, masks, ["background", "a", "b"], False)
+    together = np.stack(judge_together(task, paths, [choice]))[:, 0]
+    assert score_counts("dice_pooled", together) == overlap_ratios(*whole[:3])["dice_pooled"].value()
+
+
+def softmax_model() -> TrainedModel:
+    inputs = keras.Input([None, None, 3])
+    return TrainedModel(keras.Model(inputs, inputs), ["background", "a", "b"], 3, "uint8", "")
+
+
 def test_touching_objects_are_found_by_splitting(tmp_path):
     rows, columns = np.mgrid[:30, :40]
     disks = [(rows - 15) ** 2 + (columns - centre) ** 2 < 64 for centre in (12, 26)]
@@ -257,5 +290,10 @@ def test_the_command_chooses_and_what_predicts_uses_it(records, tmp_path, monkey
     monkeypatch.setattr("inference.predictor.load_run", lambda run: dataclasses.replace(timid(info), digest="new"))
     call("test.py", "--pictures", "0", "--split", "val")
     assert "postprocess.json holds is of other weights" in " ".join(capsys.readouterr().out.split())
+    assert "was trained on" not in (run / "eval" / "val" / "report.html").read_text()
+    call("test.py", "--pictures", "0", "--split", "train")
+    assert f"{run} was trained on these images" in capsys.readouterr().out.replace("\n", "")
+    assert "was trained on these images" in (run / "eval" / "train" / "report.html").read_text()
+    assert json.loads((run / "eval" / "train" / "evaluated.json").read_text())["seen_by"] == [str(run)]
     evaluated = json.loads((run / "eval" / "test" / "evaluated.json").read_text())
     assert evaluated["postprocess"] == {"object": dataclasses.asdict(chosen.postprocess[1])}

@@ -1,12 +1,17 @@
 """Scores for the terminal."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
 
+from evaluation.folder import METRICS_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, PREDICTIONS_FOLDER, SUBMISSION_FILE
 from evaluation.score_names import score_label
 from inference.config import PredictConfig
 from inference.postprocess import chosen_ways
+
+SEEN = "{} was trained on these images: the scores do not tell what new ones would get"
+"""What there is to say where the first of all rules is broken; with the names of runs."""
 
 _SECTIONS = (
     (
@@ -88,9 +93,7 @@ def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: Predict
       path: postprocess.json of its RUN folder.
       config: settings.
     """
-    each = {name: describe_steps(of_class) for name, of_class in steps.items()}
-    same = len(set(each.values())) == 1
-    what = next(iter(each.values())) if same else "; ".join(f"{name}: {words}" for name, words in each.items())
+    what = describe_classes(steps)
     if config.threshold is not None:
         return f"{what}, as --threshold says"
     if chosen:
@@ -107,19 +110,62 @@ def steps_line(steps: dict[str, dict], chosen: bool, path: Path, config: Predict
     return f"{what}; python -m evaluation.tune chooses better on validation"
 
 
-MOST_PROBABLE = "the most probable class"
-"""What there is in place of a threshold, with more than two exclusive classes."""
+def describe_classes(steps: dict[str, dict]) -> str:
+    """Returns the steps of all classes, by name, in words: once where they are the same."""
+    each = {name: describe_steps(of_class) for name, of_class in steps.items()}
+    if len(set(each.values())) == 1:
+        return next(iter(each.values()))
+    return "; ".join(f"{name}: {words}" for name, words in each.items())
 
 
 def describe_steps(steps: dict) -> str:
     """Returns the steps of a class in words, from what `Predictor.describe` has of it."""
-    said = [MOST_PROBABLE if steps["threshold"] is None else f"threshold {steps['threshold']:g}"]
+    said = [f"threshold {steps['threshold']:g}"]
     said += [f"{name} {steps[name]} px" for name in ("opening", "closing") if steps[name]]
     said += ["holes filled"] * steps["fill_holes"]
     said += [f"parts from {steps['min_size']} px on"] * (steps["min_size"] > 1)
     said += ["the largest part"] * steps["largest"]
     said += [f"objects split from {steps['split']} px on"] * (steps["split"] > 0)
     return ", ".join(said)
+
+
+def segmenter_summary(
+    metrics: dict, folder: Path, labeled: bool, title: str, gated: str | None, to_submit: bool
+) -> Iterator[Table | str]:
+    """Yields what is to be shown of judged masks: scores, and where everything lies.
+
+    Args:
+      metrics: of metrics.json.
+      folder: of the evaluation.
+      labeled: whether the records are; else there are predictions alone.
+      title: what was judged.
+      gated: line of `gate_line`; None: there was no gate.
+      to_submit: whether there is a submission file.
+    """
+    if labeled:
+        yield score_table(metrics, title)
+    if gated:
+        yield f"gate      {gated}"
+    if labeled:
+        yield f"scores    {folder / METRICS_FILE}"
+    else:
+        yield f"the records are unlabelled: {metrics['num_examples']} predictions, no scores"
+        yield f"masks     {folder / PREDICTIONS_FOLDER} (of the records' size, values as in the records)"
+    if to_submit:
+        yield f"to submit {folder / SUBMISSION_FILE}"
+    yield f"pictures  {folder / PICTURES_FOLDER}"
+
+
+def classifier_summary(metrics: dict, folder: Path, labeled: bool, title: str) -> Iterator[Table | str]:
+    """Yields what is to be shown of judged answers, as `segmenter_summary` does of masks."""
+    if labeled:
+        yield classification_table(metrics, title)
+        yield f"scores    {folder / METRICS_FILE}"
+        if any((folder / PICTURES_FOLDER).iterdir()):
+            yield f"mistakes  {folder / PICTURES_FOLDER}: the surest ones"
+    else:
+        yield f"the records are unlabelled: {metrics['num_judged']} probabilities, no scores"
+    yield f"answers   {folder / PER_IMAGE_FILE}"
 
 
 def gate_line(metrics: dict, tuned: dict, unit: str) -> str:
