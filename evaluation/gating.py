@@ -153,8 +153,7 @@ def open_gate(
     trained = predictor.trained
     check_gate(classifier, trained, config.gate, str(path.parent))
     check_fits(classifier, info, config.gate, records)
-    identity = {"gate_sha256": classifier.digest, "model_sha256": trained.digest}
-    identity |= {"postprocess": predictor.describe(), "fingerprint": trained.fingerprint}
+    identity = predictor.gate_identity(classifier)
     tuned = read_tuned(path, identity)
     if tuned is None:
         # Others may be unlabelled, or hold among their validation what was trained on.

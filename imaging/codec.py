@@ -11,6 +11,7 @@ TensorFlow's decoders ignore it: an image means its stored pixels. OpenCV does a
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -167,6 +168,15 @@ def encode_png(pixels: np.ndarray) -> bytes:
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done, f"OpenCV could not encode {pixels.dtype}{list(pixels.shape)}"
     return data.tobytes()
+
+
+def encode_indexed_png(mask: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> bytes:
+    """Returns the PNG file of a mask, uint8 [height, width], whose values are shown in these colours (RGB)."""
+    image = Image.fromarray(mask, "P")
+    image.putpalette([value for rgb in palette for value in rgb])
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:

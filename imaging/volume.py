@@ -148,6 +148,13 @@ def volume_from_slices(slices: Sequence[np.ndarray] | np.ndarray, geometry: Geom
     return apply_orientation(volume, ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(geometry.axis_codes)))
 
 
+def encode_volume(volume: np.ndarray, geometry: Geometry) -> bytes:
+    """Returns the NIfTI file, with gzip, of a volume in the file's own shape and orientation, on that grid."""
+    image = nib.Nifti1Image(volume, np.array(geometry.affine))
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), compresslevel=1)
+
+
 class _Values(NamedTuple):
     """What one look at all voxels tells: the range, and how far a value lies from the nearest integer at most."""
 

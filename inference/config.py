@@ -1,6 +1,10 @@
 """Settings of predictions: the same wherever a trained run is used."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+OutputKind = Literal["mask", "overlay", "probability", "array", "instances", "contours", "coco", "rle"]
+"""What is written of what was found, see `inference.outputs`."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,14 @@ class PredictConfig:
             raise ValueError(f"overlap: expected a share from 0 to below 1, found {self.overlap}")
         if self.virtual_replicas is not None and self.virtual_replicas < 1:
             raise ValueError(f"virtual_replicas: expected at least 1, or null, found {self.virtual_replicas}")
+
+
+@dataclass(frozen=True)
+class FilesConfig(PredictConfig):
+    """How files are predicted, and what is written of them."""
+
+    out: str = "predictions"
+    """Folder for what is found."""
+    save: tuple[OutputKind, ...] = ("mask", "overlay")
+    """What is written beside predictions.csv: mask, overlay, probability (16-bit PNG, of scans NIfTI), array (NumPy),
+    instances, contours (GeoJSON), coco, rle."""

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,7 @@ import tensorflow as tf
 from imaging.restore import Restored, restore_mask
 from imaging.tiling import Window, cut, tile_windows
 from inference.config import PredictConfig
-from inference.gate import Gate, object_probabilities
+from inference.gate import Gate, check_gate, object_probabilities, read_tuned
 from inference.postprocess import Postprocess, Steps, clean_mask, read_postprocess
 from inference.run import TrainedModel, combine, load_run
 from training.run_folder import RunFolder
@@ -56,10 +57,15 @@ class Predictor:
         classes = self.trained.scored_classes.items()
         return {name: dataclasses.asdict(self.postprocess.get(number, Steps())) for number, name in classes}
 
+    def gate_identity(self, classifier: TrainedModel) -> dict[str, Any]:
+        """Returns what a gate's threshold holds for: both models, and how masks are made."""
+        identity = {"gate_sha256": classifier.digest, "model_sha256": self.trained.digest}
+        return identity | {"postprocess": self.describe(), "fingerprint": self.trained.fingerprint}
+
     @property
     def tile_overlap(self) -> int:
         """Pixels that neighbouring tiles share; 0 for models of whole images."""
-        return int(self.overlap * (self.trained.crop or 0))
+        return int(self.overlap * (self.trained.tile or 0))
 
     def masks(self, batches: tf.data.Dataset, measure: Measure | None = None) -> Iterator[Batch]:
         """Yields the predicted masks of batches, without their images and padding.
@@ -74,7 +80,7 @@ class Predictor:
           that the batches have; what is measured; with a gate "probability" and "cleared" [batch], of tiles lists of
           those of an image. Images of models for crops come one by one.
         """
-        if self.trained.crop is not None:
+        if "tile" in batches.element_spec:
             for image in self.probabilities(batches):
                 yield self.decide(image, measure)
             return
@@ -85,7 +91,7 @@ class Predictor:
     def probabilities(self, batches: tf.data.Dataset) -> Iterator[Batch]:
         """Yields what `masks` does, but "probabilities", float32 [height, width, outputs] each, for "prediction"."""
         segmented = _run(batches, self.strategy, lambda batch: self._segment(batch, None, None))
-        return segmented if self.trained.crop is None else self._join_tiles(segmented)
+        return self._join_tiles(segmented) if "tile" in batches.element_spec else segmented
 
     def tile_masks(self, batches: tf.data.Dataset) -> Iterator[Batch]:
         """Yields what `masks` does, but of each image or tile by itself, and before it is cleaned."""
@@ -121,7 +127,7 @@ class Predictor:
 
     def image_probabilities(self, image: np.ndarray) -> np.ndarray:
         """Returns float32 [height, width, outputs] of an image [height, width, channels] of stored pixel values."""
-        size = self.trained.crop
+        size = self.trained.tile
         if size is None:
             return self._segment({"image": tf.constant(image[np.newaxis])}, None, None)["probabilities"][0].numpy()
         height, width, _ = image.shape
@@ -218,6 +224,29 @@ def load_predictor(run: str, config: PredictConfig, strategy: tf.distribute.Stra
         path = RunFolder(Path(run)).postprocess
         postprocess = read_postprocess(path, config.way, trained.digest, classes) or {}
     return Predictor(trained, strategy, postprocess, overlap=config.overlap)
+
+
+def add_gate(predictor: Predictor, gate: str, run: RunFolder) -> Predictor:
+    """Returns the predictor with a gate, whose threshold test.py has found before.
+
+    Args:
+      predictor: without one.
+      gate: RUN folder of a classifier.
+      run: RUN folder of the predictor, with gate.json.
+
+    Raises:
+      ValueError: it is no gate for this predictor, or no threshold was found for the two.
+    """
+    with predictor.strategy.scope():
+        classifier = load_run(RunFolder(Path(gate)))
+    check_gate(classifier, predictor.trained, gate, str(run.path))
+    tuned = read_tuned(run.gate, predictor.gate_identity(classifier))
+    if tuned is None:
+        raise ValueError(
+            f"gate: expected its threshold in {run.gate}, found none for these models and steps; run `python test.py "
+            f"{run.path} RECORDS --gate {gate}` on the records of the training first"
+        )
+    return dataclasses.replace(predictor, gate=Gate(classifier.model, tuned["threshold"]))
 
 
 def classify_batches(

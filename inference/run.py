@@ -32,6 +32,8 @@ class TrainedModel:
       intensity: what stored pixel values mean, see `RecordsInfo`; None: not known.
       window: (lowest, highest) value that the model tells apart, or None.
       crop: side in pixels of the squares it was trained on; None: whole images.
+      size: (height, width) of the records' images; None: several.
+      stretched: whether the raw images were stretched to that size; else the model knows their own pixels.
       fold: that validated it; None: the validation split.
       task: "segment", or "classify": whether there is any object, see `model.classifier`.
       digest: SHA-256 of the model's file; of several, of theirs.
@@ -50,6 +52,8 @@ class TrainedModel:
     intensity: dict[str, Any] | None = None
     window: tuple[float, float] | None = None
     crop: int | None = None
+    size: tuple[int, int] | None = None
+    stretched: bool = False
     fold: int | None = None
     task: str = "segment"
     digest: str = ""
@@ -64,6 +68,13 @@ class TrainedModel:
             return lambda images: self.labels.probabilities(run.model(images, training=False))
 
         return mean_probabilities([predictor(run) for run in (self, *self.others)], images, self.tta)
+
+    @property
+    def tile(self) -> int | None:
+        """Side in pixels of the squares in which an image is predicted; None: whole, at the records' size."""
+        if self.crop is not None or self.size is None or self.stretched:
+            return self.crop
+        return -(-max(self.size) // self.multiple) * self.multiple
 
     @property
     def labels(self) -> Labels:
@@ -98,6 +109,9 @@ def load_run(run: RunFolder) -> TrainedModel:
             multiple=network.multiple,
             window=network.window and tuple(network.window),
             crop=settings["input"]["crop"],
+            size=(records["height"], records["width"]) if records["height"] else None,
+            # Runs that do not say it were stretched, if their images have one size.
+            stretched=records.get("stretched", records["height"] is not None),
             fold=settings["input"]["fold"],
             task=settings.get("task", "segment"),
             digest=hashlib.sha256(run.model.read_bytes()).hexdigest(),
@@ -166,7 +180,7 @@ def combine(runs: Sequence[TrainedModel], names: Sequence[str], tta: bool) -> Tr
     for run, name in zip(runs, names, strict=True):
         if run.task != "segment" and (tta or len(runs) > 1):
             raise ValueError(f"ensemble, tta: expected runs that segment, found {name} of --task {run.task}")
-        for what in ("channels", "dtype", "intensity", "classes", "overlapping", "crop", "window"):
+        for what in ("channels", "dtype", "intensity", "classes", "overlapping", "crop", "window", "tile"):
             if (wanted := getattr(first, what)) != (found := getattr(run, what)):
                 raise ValueError(
                     f"ensemble: expected runs on images and classes of one kind, found {names[0]} with {what} {wanted} "

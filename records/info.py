@@ -111,6 +111,11 @@ class RecordsInfo:
         return scored_classes(self.classes, self.overlapping)
 
     @property
+    def stretched(self) -> bool:
+        """Whether images were stretched to one size; else their pixels are those of the raw images."""
+        return self.config["size"] is not None and not self.config["tile"]
+
+    @property
     def folds(self) -> list[str]:
         """Names of the splits that are folds, in order; none where there is a training split instead."""
         return sorted((name for name in self.splits if re.fullmatch(r"fold\d+", name)), key=lambda name: int(name[4:]))

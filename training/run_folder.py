@@ -77,8 +77,8 @@ class RunFolder:
 
 def describe_records(info: RecordsInfo) -> dict[str, Any]:
     """Returns what a model depends on of the records it was trained on."""
-    names = ("name", "classes", "overlapping", "channels", "dtype", "height", "width", "intensity", "mean", "std")
-    return {name: getattr(info, name) for name in (*names, "fingerprint")}
+    names = ("name", "classes", "overlapping", "channels", "dtype", "height", "width", "stretched", "intensity")
+    return {name: getattr(info, name) for name in (*names, "mean", "std", "fingerprint")}
 
 
 def write_config(run: RunFolder, config: Any, info: RecordsInfo, devices: dict[str, Any] | None = None) -> None:
@@ -96,7 +96,8 @@ def read_config(run: RunFolder) -> dict[str, Any]:
       ValueError: the folder is no RUN folder.
     """
     if not run.config.is_file():
-        raise ValueError(f"{run.path}: expected a RUN folder made by train.py, found no {run.config.name}")
+        found = "records: RUN comes first" if (run.path / "info.json").is_file() else f"no {run.config.name}"
+        raise ValueError(f"{run.path}: expected a RUN folder made by train.py, found {found}")
     try:
         content = json.loads(run.config.read_text())
     except ValueError as error:

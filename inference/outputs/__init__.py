@@ -1,0 +1,1 @@
+"""What was found in frames → files that people and other tools read."""

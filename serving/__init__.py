@@ -1,0 +1,1 @@
+"""A trained run behind HTTP and a web page, and in the formats of other servers."""
