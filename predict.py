@@ -56,7 +56,8 @@ def main() -> int:
     failed: dict[str, str] = {}
 
     def fail(source, reason: str) -> None:
-        if failed.setdefault(source.where, reason) is reason:  # once for all slices of a scan
+        if source.where not in failed:  # once for all slices of a scan
+            failed[source.where] = reason
             cli.console.print(f"{'failed':<10} {source.where}: {reason}")
 
     done = itertools.count(1)

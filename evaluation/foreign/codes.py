@@ -1,4 +1,4 @@
-"""Masks that another tool made, as rows of run-length code in a Kaggle competition's form (`inference.outputs.forms`)."""
+"""Masks that another tool made, as rows of run-length code in a Kaggle competition's form, see `FORMS`."""
 
 import tempfile
 from collections import defaultdict

@@ -2,12 +2,11 @@
 
 import itertools
 import lzma
-import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -64,13 +63,15 @@ def find_sources(inputs: Iterable[str], leave_out: str | None = None) -> list[So
     """
     found: list[_Candidate] = []
     for name in inputs:
-        of_name = list(_expand(name, leave_out and Path(os.path.abspath(leave_out))))
+        of_name = list(_expand(name, leave_out and Path(leave_out).resolve()))
         if not of_name:
             raise ValueError(f"{name}: expected pictures or scans ({', '.join((*PICTURES, *SCANS))}), found none")
         found += of_name
-    first: dict[str, _Candidate] = {}
+    first: dict[Path, _Candidate] = {}
+    resolve = lru_cache(Path.resolve)  # most files share their folder
     for one in found:
-        first.setdefault(os.path.abspath(one.where), one)
+        path = Path(one.where)
+        first.setdefault(resolve(path.parent) / path.name, one)
     unique = list(first.values())
     return [
         Source(name, one.where, one.kind, one.read, PurePosixPath(one.relative).name, one.images)
@@ -113,10 +114,11 @@ def _no_bytes() -> bytes:
 
 
 def _folder(folder: Path, before: str, leave_out: Path | None) -> Iterator[_Candidate]:
+    root = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if _is_image(path.name) and path.is_file() and leave_out not in Path(os.path.abspath(path)).parents:
-            relative = before + path.relative_to(folder).as_posix()
-            yield _Candidate(relative, str(path), _kind(path.name), path.read_bytes)
+        relative = path.relative_to(folder)
+        if _is_image(path.name) and path.is_file() and leave_out not in (root / relative).parents:
+            yield _Candidate(before + relative.as_posix(), str(path), _kind(path.name), path.read_bytes)
 
 
 def _zip(path: Path) -> Iterator[_Candidate]:

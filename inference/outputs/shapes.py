@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ class Contours:
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
+        from rasterio.errors import NotGeoreferencedWarning
+
         self._folder = folder / "contours"
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # pixels are meant
 
     def write(self, found: Found) -> None:
         """Writes the outlines of a picture's objects."""
