@@ -9,7 +9,7 @@ import tensorflow as tf
 from imaging.intensity import transform_intensity
 from imaging.pixels import match_pixels
 from imaging.resize import resize_image
-from imaging.tiling import cut, tile_windows
+from imaging.tiling import Window, cut, tile_windows
 from inference.postprocess import Postprocess, stretch
 from inference.predictor import Predictor
 from inference.run import TrainedModel
@@ -63,13 +63,13 @@ def predict_images(
     Raises:
       what taking the next of the images raises, behind those before it.
     """
-    known: dict[bytes, T] = {}
+    known: dict[bytes, tuple[T, int, int]] = {}
     broken: list[BaseException] = []
 
     def numbered():
         try:
             for number, (companion, image) in enumerate(images):
-                known[b"%d" % number] = companion
+                known[b"%d" % number] = (companion, *image.shape[:2])
                 yield from _parts(b"%d" % number, image, predictor)
         except Exception as error:
             broken.append(error)  # through TensorFlow it would come as another
@@ -92,7 +92,8 @@ def predict_images(
     for batch in predictor.probabilities(padded.batch(batch_size, drop_remainder=True).prefetch(2)):
         cleared = batch.get("cleared", [False] * len(batch["source_id"]))
         for number, probabilities, of_parts in zip(batch["source_id"], batch["probabilities"], cleared, strict=True):
-            yield known.pop(number), probabilities, bool(np.all(of_parts))
+            companion, height, width = known.pop(number)
+            yield companion, probabilities[:height, :width], bool(np.all(of_parts))
     if broken:
         raise broken[0]
 
@@ -104,12 +105,14 @@ def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict
         yield {"image": image, "source_id": key, "weight": 1.0}
         return
     height, width, _ = image.shape
-    # Beyond the image is what training saw there: 0 around crops, around tiles of `preprocess` the darkest value.
-    fill = 0 if predictor.trained.crop else int(image.min())
+    # As evaluation has it. Crops: what lies beyond the image is 0, and left out. Tiles of `preprocess`: it is the darkest
+    # value, and the tile weighs as a whole one.
+    crops = predictor.trained.crop is not None
+    fill = 0 if crops else int(image.min())
     for window in tile_windows(height, width, side, predictor.tile_overlap):
-        inside = (window.y, window.x, min(side, height - window.y), min(side, width - window.x))
+        inside = Window(window.y, window.x, min(side, height - window.y), min(side, width - window.x))
         pixels = cut(image, window, fill)
-        yield {"image": pixels, "source_id": key, "weight": 1.0, "tile": inside}
+        yield {"image": pixels, "source_id": key, "weight": 1.0, "tile": inside if crops else window}
 
 
 def decide(predictor: Predictor, probabilities: np.ndarray, height: int, width: int, cleared: bool) -> Prediction:

@@ -127,7 +127,7 @@ def _record_frames(source: Source, trained: TrainedModel, fail: Callable[[Source
         raise ValueError(
             f"expected records of {wanted}, as those the run was trained on, found {found}; give their raw images"
         )
-    for split in info.splits:
+    for split in (name for name, of_split in info.splits.items() if of_split.num_examples):
         for file in info.shard_files(source.where, [split]):
             try:
                 for serialized in read_shard(file.path):
