@@ -105,8 +105,8 @@ def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict
         yield {"image": image, "source_id": key, "weight": 1.0}
         return
     height, width, _ = image.shape
-    # As evaluation has it. Crops: what lies beyond the image is 0, and left out. Tiles of `preprocess`: it is the darkest
-    # value, and the tile weighs as a whole one.
+    # As evaluation has it. Crops: what lies beyond the image is 0, and left out. Tiles of `preprocess`: it is the
+    # darkest value, and the tile weighs as a whole one.
     crops = predictor.trained.crop is not None
     fill = 0 if crops else int(image.min())
     for window in tile_windows(height, width, side, predictor.tile_overlap):

@@ -1,6 +1,5 @@
 """Which files are meant by what stands on the command line, and what their predictions are called."""
 
-import os
 import zipfile
 
 import pytest
@@ -39,7 +38,7 @@ def test_patterns_keep_what_tells_files_of_equal_names_apart(folder):
     assert names("a/**/*.png") == ["b/x", "x"]
     assert names("*/b") == ["a/b/x"]
     assert names(f"{folder}/a/[xy].*") == ["x.JPG", "x.png", "y"]
-    os.rename("a/y.TIFF", "a/[y].TIFF")
+    (folder / "a/y.TIFF").rename(folder / "a/[y].TIFF")
     assert names("a/[y].TIFF") == ["[y]"]
 
 

@@ -124,7 +124,7 @@ def test_masks_of_a_scan_lie_voxel_for_voxel_on_it(tmp_path, axes):
 
 
 def test_the_overlay_of_a_scan_is_its_fullest_slice_and_of_several_the_lowest(tmp_path):
-    volume, geometry = read_scan(nib.Nifti1Image(np.zeros((4, 5, 4), np.int16), np.eye(4)).to_bytes())
+    _, geometry = read_scan(nib.Nifti1Image(np.zeros((4, 5, 4), np.int16), np.eye(4)).to_bytes())
     masks = np.zeros((4, 5, 4), np.uint8)
     masks[1, :2], masks[2, 2:4] = 1, 1
     slices = found_in_scan(masks, geometry)
