@@ -12,6 +12,7 @@ import gzip
 import io
 import itertools
 import shutil
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _VALUE_TOLERANCE = 1e-3
 _GRID_TOLERANCE_MM = 1e-3
 # Of nibabel's levels: a wrong header size is 30, the many scanners' missing direction of the quaternion 20.
 _DAMAGED_HEADER = 30
+_NIBABEL = threading.Lock()
+"""Its levels are those of the process: two threads would put back what the other has set."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _open(data: bytes) -> tuple[ArrayProxy, Geometry]:
     content = _unzip(data)
     try:
         # nibabel would mend a damaged header by guessing, and say so on stderr only.
-        with ErrorLevel(_DAMAGED_HEADER), LoggingOutputSuppressor():
+        with _NIBABEL, ErrorLevel(_DAMAGED_HEADER), LoggingOutputSuppressor():
             image = _image_class(content).from_bytes(content)
     except (HeaderDataError, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"the NIfTI cannot be read: {error}") from error

@@ -55,3 +55,15 @@ class FilesConfig(PredictConfig):
     save: tuple[OutputKind, ...] = ("mask", "overlay")
     """What is written beside predictions.csv: mask, overlay, probability (16-bit PNG, of scans NIfTI), array (NumPy),
     instances, contours (GeoJSON), coco, rle."""
+    to: Literal["submission"] | None = None
+    """Write submission.csv too, in the form of the competition whose --sample is given (Airbus ships, nuclei, clouds).
+    Only the images of the sample are predicted."""
+    sample: str | None = None
+    """CSV file, a sample submission: the rows of submission.csv are its rows, in its order."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.to is not None and self.sample is None:
+            raise ValueError(f"to: expected --sample with --to {self.to}: it says which form and which rows")
+        if self.sample is not None and self.to is None:
+            raise ValueError("sample: expected --to submission with it: it orders the rows of that file")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from imaging.intensity import transform_intensity
 from imaging.pixels import match_pixels
 from imaging.resize import resize_image
-from imaging.tiling import cut, tile_windows
+from imaging.tiling import Window, cut, tile_windows
 from inference.postprocess import Postprocess, stretch
 from inference.predictor import Predictor
 from inference.run import TrainedModel
@@ -58,14 +58,21 @@ def predict_images(
       predictor: the trained run.
       images: (whatever shall come back with it, image as `prepare` returns it); models of whole images need them all
         of one size.
-      batch_size: images or tiles at once.
+      batch_size: images or tiles at once; of several devices at least.
+
+    Raises:
+      what taking the next of the images raises, behind those before it.
     """
-    known: dict[bytes, T] = {}
+    known: dict[bytes, tuple[T, int, int]] = {}
+    broken: list[BaseException] = []
 
     def numbered():
-        for number, (companion, image) in enumerate(images):
-            known[b"%d" % number] = companion
-            yield from _parts(b"%d" % number, image, predictor)
+        try:
+            for number, (companion, image) in enumerate(images):
+                known[b"%d" % number] = (companion, *image.shape[:2])
+                yield from _parts(b"%d" % number, image, predictor)
+        except Exception as error:
+            broken.append(error)  # through TensorFlow it would come as another
 
     shape = [None, None, predictor.trained.channels]
     if size := predictor.trained.tile or predictor.trained.size:
@@ -78,12 +85,17 @@ def predict_images(
     if predictor.trained.tile is not None:
         signature["tile"] = tf.TensorSpec([4], tf.int32)
     parts = tf.data.Dataset.from_generator(numbered, output_signature=signature)
+    replicas = predictor.strategy.num_replicas_in_sync
+    batch_size = -(-batch_size // replicas) * replicas
     padding = {name: tf.zeros(spec.shape, spec.dtype) for name, spec in signature.items()}
     padded = parts.concatenate(tf.data.Dataset.from_tensors(padding).repeat(batch_size - 1))
     for batch in predictor.probabilities(padded.batch(batch_size, drop_remainder=True).prefetch(2)):
         cleared = batch.get("cleared", [False] * len(batch["source_id"]))
         for number, probabilities, of_parts in zip(batch["source_id"], batch["probabilities"], cleared, strict=True):
-            yield known.pop(number), probabilities, bool(np.all(of_parts))
+            companion, height, width = known.pop(number)
+            yield companion, probabilities[:height, :width], bool(np.all(of_parts))
+    if broken:
+        raise broken[0]
 
 
 def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict]:
@@ -93,12 +105,14 @@ def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict
         yield {"image": image, "source_id": key, "weight": 1.0}
         return
     height, width, _ = image.shape
+    # As evaluation has it. Crops: what lies beyond the image is 0, and left out. Tiles of `preprocess`: it is the
+    # darkest value, and the tile weighs as a whole one.
+    crops = predictor.trained.crop is not None
+    fill = 0 if crops else int(image.min())
     for window in tile_windows(height, width, side, predictor.tile_overlap):
-        inside = (window.y, window.x, min(side, height - window.y), min(side, width - window.x))
-        # Beyond the image is what training saw there: 0 around crops, around tiles of `preprocess` the darkest value.
-        fill = 0 if predictor.trained.crop else int(image.min())
+        inside = Window(window.y, window.x, min(side, height - window.y), min(side, width - window.x))
         pixels = cut(image, window, fill)
-        yield {"image": pixels, "source_id": key, "weight": 1.0, "tile": inside}
+        yield {"image": pixels, "source_id": key, "weight": 1.0, "tile": inside if crops else window}
 
 
 def decide(predictor: Predictor, probabilities: np.ndarray, height: int, width: int, cleared: bool) -> Prediction:

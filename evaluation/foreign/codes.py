@@ -1,4 +1,4 @@
-"""Masks that another tool made, as rows of run-length code in a Kaggle competition's form (`evaluation.forms`)."""
+"""Masks that another tool made, as rows of run-length code in a Kaggle competition's form, see `FORMS`."""
 
 import tempfile
 from collections import defaultdict
@@ -11,10 +11,10 @@ import pandas as pd
 
 from evaluation.foreign.masks import Prediction, empty_mask
 from evaluation.foreign.names import RecordNames
-from evaluation.forms import FORMS
 from imaging.objects import merge_objects
 from imaging.resize import resize_mask
 from imaging.rle import decode_rle
+from inference.outputs.forms import FORMS
 from records.info import RecordsInfo
 from records.schema import Record
 

@@ -72,14 +72,16 @@ class Found:
 
         labels, probability = self.labels[name], self.probability(name)
         for number, window in enumerate(find_objects(labels), 1):
+            if window is None:
+                continue
             area = labels[window] == number
             yield Object(number, window, area, float(probability[window][area].mean()))
 
 
 def place(folder: Path, name: str, ending: str) -> Path:
-    """Returns where a frame's file goes, and makes its folder. Names lead nowhere else."""
-    parts = [part if part not in ("..", "/") else "_" for part in PurePosixPath(name).parts]
+    """Returns where a frame's file goes, and makes its folder. Names and classes in endings lead nowhere else."""
+    parts = [part if part not in ("..", "/") else "_" for part in PurePosixPath(name).parts] or ["_"]
     path = folder.joinpath(*parts)
-    path = path.with_name(path.name + ending)
+    path = path.with_name(path.name + ending.replace("/", "_"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

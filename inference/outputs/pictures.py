@@ -7,7 +7,9 @@ import numpy as np
 
 from imaging.codec import encode_indexed_png, encode_png
 from imaging.painting import colour, display_image, paint_classes
+from imaging.pixels import match_pixels
 from imaging.volume import encode_volume, volume_from_slices
+from inference.outputs.files import whole_file, write_whole
 from inference.outputs.found import Found, place
 from inference.run import TrainedModel
 
@@ -39,14 +41,19 @@ class Volumes:
 class Masks:
     """masks/<name>.png, an indexed PNG of class numbers; of overlapping classes masks/<name>.<class>.png, 0 and 1.
 
-    Of scans the same as .nii.gz, on the scan's grid.
+    The background is black, the classes have the colours of the overlays. Of scans the same as .nii.gz, on the scan's
+    grid.
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
         self._folder, self._overlapping = folder / "masks", trained.overlapping
-        self._volumes = {name: Volumes() for name in ("", *trained.scored_classes.values())}
-        background = 0 not in trained.scored_classes or trained.overlapping
-        self._palette = [(0, 0, 0)] * background + [colour(index) for index in range(len(trained.classes))]
+        names = list(trained.scored_classes.values())
+        self._volumes = {name: Volumes() for name in ("", *names)}
+        colours = [colour(index) for index in range(len(names))]
+        background = [(0, 0, 0)] if 0 not in trained.scored_classes else []
+        self._palettes = {"": background + colours}
+        if self._overlapping:
+            self._palettes = {name: [(0, 0, 0), tint] for name, tint in zip(names, colours, strict=True)}
 
     def write(self, found: Found) -> None:
         """Writes the mask of a frame."""
@@ -56,11 +63,11 @@ class Masks:
         for name, mask in masks.items():
             frame, ending = found.frame, f".{name}" if name else ""
             if frame.scan is None:
-                data = encode_indexed_png(mask, self._palette)
-                place(self._folder, frame.name, f"{ending}.png").write_bytes(data)
+                data = encode_indexed_png(mask, self._palettes[name])
+                write_whole(place(self._folder, frame.name, f"{ending}.png"), data)
             elif (volume := self._volumes[name].add(found, mask)) is not None:
                 data = encode_volume(volume, frame.scan.geometry)
-                place(self._folder, frame.name, f"{ending}.nii.gz").write_bytes(data)
+                write_whole(place(self._folder, frame.name, f"{ending}.nii.gz"), data)
 
 
 class Probabilities:
@@ -77,10 +84,10 @@ class Probabilities:
             probability = found.probability(name)
             if frame.scan is None:
                 pixels = np.rint(probability * 65535).astype(np.uint16)
-                place(self._folder, frame.name, f".{name}.png").write_bytes(encode_png(pixels))
+                write_whole(place(self._folder, frame.name, f".{name}.png"), encode_png(pixels))
             elif (volume := self._volumes[name].add(found, probability)) is not None:
                 data = encode_volume(volume, frame.scan.geometry)
-                place(self._folder, frame.name, f".{name}.nii.gz").write_bytes(data)
+                write_whole(place(self._folder, frame.name, f".{name}.nii.gz"), data)
 
 
 class Arrays:
@@ -102,7 +109,8 @@ class Arrays:
                     return
                 del self._slices[frame.name]
             probabilities = np.stack([slices[index] for index in range(frame.scan.num_slices)])
-        np.save(place(self._folder, frame.name, ".npy"), probabilities)
+        with whole_file(place(self._folder, frame.name, ".npy")) as file:
+            np.save(file, probabilities)
 
 
 class Overlays:
@@ -111,21 +119,22 @@ class Overlays:
     def __init__(self, folder: Path, trained: TrainedModel):
         self._folder, self._window = folder / "overlays", trained.stored_window
         self._lock = threading.Lock()
-        self._fullest: dict[str, tuple[int, int, Found | None]] = {}
+        self._seen: dict[str, tuple[int, tuple[int, int], Found]] = {}
 
     def write(self, found: Found) -> None:
         """Paints a frame."""
         frame = found.frame
         if frame.scan is not None:
-            pixels = sum(int(area.sum()) for area in found.areas.values())
+            # Of slices with equally many the lowest, in whatever order they come.
+            rank = sum(int(area.sum()) for area in found.areas.values()), -frame.index
             with self._lock:
-                count, most, fullest = self._fullest.get(frame.name, (0, -1, None))
-                most, fullest = max((most, fullest), (pixels, found), key=lambda pair: pair[0])
-                self._fullest[frame.name] = (count + 1, most, fullest)
+                count, best, fullest = self._seen.get(frame.name, (0, rank, found))
+                best, fullest = max((best, fullest), (rank, found), key=lambda pair: pair[0])
+                self._seen[frame.name] = (count + 1, best, fullest)
                 if count + 1 < frame.scan.num_slices:
                     return
-                found = self._fullest.pop(frame.name)[2]
-        place(self._folder, frame.name, ".png").write_bytes(encode_png(overlay(found, self._window)))
+                found = self._seen.pop(frame.name)[2]
+        write_whole(place(self._folder, frame.name, ".png"), encode_png(overlay(found, self._window)))
 
 
 def overlay(found: Found, window: tuple[float, float] | None) -> np.ndarray:
@@ -133,9 +142,12 @@ def overlay(found: Found, window: tuple[float, float] | None) -> np.ndarray:
 
     Args:
       found: what to paint.
-      window: stored values that are black and white; None: the image's own.
+      window: the model's stored values that are black and white; None: the image's own.
     """
-    return paint_classes(display_image(found.frame.image, window), np.stack(list(found.areas.values())))
+    image = found.frame.image
+    if window is not None:
+        image = match_pixels(image, image.shape[2], found.trained.dtype)
+    return paint_classes(display_image(image, window), np.stack(list(found.areas.values())))
 
 
 class Instances:
@@ -152,4 +164,4 @@ class Instances:
             if labels.max() > np.iinfo(np.uint16).max:
                 raise ValueError(f"expected at most 65535 objects of {name} for an instance map, found {labels.max()}")
             ending = f".{name}.png" if self._several else ".png"
-            place(self._folder, found.frame.name, ending).write_bytes(encode_png(labels.astype(np.uint16)))
+            write_whole(place(self._folder, found.frame.name, ending), encode_png(labels.astype(np.uint16)))

@@ -1,13 +1,16 @@
 """Objects as shapes and codes: GeoJSON, COCO JSON, run-length CSV. Of pictures; the slices of scans have volumes."""
 
-import csv
 import json
+import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_codec
 
 from imaging.rle import encode_objects
+from inference.outputs.files import csv_rows, whole_file, write_whole
 from inference.outputs.found import Found, place
 from inference.run import TrainedModel
 
@@ -19,7 +22,10 @@ class Contours:
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
+        from rasterio.errors import NotGeoreferencedWarning
+
         self._folder = folder / "contours"
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # pixels are meant
 
     def write(self, found: Found) -> None:
         """Writes the outlines of a picture's objects."""
@@ -33,8 +39,8 @@ class Contours:
                 properties["score"] = round(one.score, 4)
                 geometry = {"type": "MultiPolygon", "coordinates": outlines[one.number]}
                 features.append({"type": "Feature", "properties": properties, "geometry": geometry})
-        text = json.dumps({"type": "FeatureCollection", "features": features})
-        place(self._folder, found.frame.name, ".geojson").write_text(text + "\n")
+        text = json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
+        write_whole(place(self._folder, found.frame.name, ".geojson"), text.encode())
 
 
 def _outlines(labels: np.ndarray) -> dict[int, list]:
@@ -52,11 +58,12 @@ class Coco:
     """coco.json: images, categories, and an annotation in run-length code for each object, with its score."""
 
     def __init__(self, folder: Path, trained: TrainedModel):
-        self._path, self._objects = folder / "coco.json", folder / "coco.json.part"
+        self._path = folder / "coco.json"
         self._numbers = {name: number for number, name in enumerate(trained.scored_classes.values(), 1)}
         self._images: list[dict] = []
         self._count = 0
-        self._file = self._objects.open("w")
+        # On the disk, because those of all images would fill the memory; a file without a name goes by itself.
+        self._objects = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
 
     def write(self, found: Found) -> tuple[dict, list[dict]] | None:
         """Returns a picture, and its objects."""
@@ -64,20 +71,22 @@ class Coco:
             return None
         height, width = found.prediction.mask.shape
         image = {"file_name": found.frame.where, "name": found.frame.name, "height": height, "width": width}
-        return image, [self._annotation(found, name, one) for name in found.labels for one in found.objects(name)]
-
-    def _annotation(self, found: Found, name: str, one) -> dict:
-        mask = np.zeros(found.prediction.mask.shape, np.uint8, order="F")
-        mask[one.window] = one.area
-        code = coco_codec.encode(mask)
-        return {
-            "category_id": self._numbers[name],
-            "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
-            "area": int(one.area.sum()),
-            "bbox": coco_codec.toBbox(code).tolist(),
-            "iscrowd": 0,
-            "score": round(one.score, 4),
-        }
+        annotations = []
+        for name, labels in found.labels.items():
+            codes = encode_objects(labels)
+            for one, text in zip(found.objects(name), codes, strict=True):
+                code = _coco_code(text, height, width)
+                annotations.append(
+                    {
+                        "category_id": self._numbers[name],
+                        "segmentation": {"size": [height, width], "counts": code["counts"].decode("ascii")},
+                        "area": int(one.area.sum()),
+                        "bbox": coco_codec.toBbox(code).tolist(),
+                        "iscrowd": 0,
+                        "score": round(one.score, 4),
+                    }
+                )
+        return image, annotations
 
     def collect(self, result: tuple[dict, list[dict]] | None) -> None:
         """Takes what `write` returned, in the order of the pictures."""
@@ -88,41 +97,53 @@ class Coco:
         for one in annotations:
             self._count += 1
             line = json.dumps({"id": self._count, "image_id": len(self._images), **one})
-            self._file.write(f"{line}," if self._count == 1 else f"\n{line},")
+            self._objects.write((",\n" * (self._count > 1) + line).encode())
 
     def close(self) -> None:
         """Puts the file together."""
-        self._file.close()
         categories = [{"id": number, "name": name} for name, number in self._numbers.items()]
-        with self._objects.open() as objects, self._path.open("w") as file:
-            file.write(f'{{"images": {json.dumps(self._images)},\n"categories": {json.dumps(categories)},\n')
-            file.write('"annotations": [')
-            for line in objects:
-                last = line.endswith(",")  # all others end with a newline
-                file.write(line.removesuffix(",") if last else line)
-            file.write("]}\n")
-        self._objects.unlink()
+        with whole_file(self._path) as file:
+            file.write(f'{{"images": {json.dumps(self._images)},\n"categories": {json.dumps(categories)},\n'.encode())
+            file.write(b'"annotations": [')
+            self._objects.seek(0)
+            shutil.copyfileobj(self._objects, file)
+            file.write(b"]}\n")
+        self._objects.close()
+
+
+def _coco_code(text: str, height: int, width: int) -> dict:
+    """Returns COCO's compressed code of Kaggle's run-length code: lengths of background and object in turn."""
+    numbers = np.array(text.split(), np.int64)
+    starts, lengths = numbers[0::2] - 1, numbers[1::2]
+    gaps = starts - np.concatenate([[0], (starts + lengths)[:-1]])
+    counts = np.stack([gaps, lengths], axis=1).ravel()
+    rest = height * width - counts.sum()
+    counts = [*counts.tolist(), int(rest)] if rest else counts.tolist()
+    return coco_codec.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
 class RunLengths:
     """rle.csv: Image, Class, EncodedPixels: a row for each object (Kaggle's code), an empty one where there is none."""
 
     def __init__(self, folder: Path, trained: TrainedModel):
-        self._file = (folder / "rle.csv").open("w", newline="")
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(["Image", "Class", "EncodedPixels"])
+        self._path = folder / "rle.csv"
+        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this object)
 
-    def write(self, found: Found) -> list[tuple[str, str, str]]:
+    def write(self, found: Found) -> bytes:
         """Returns the rows of a picture."""
         if found.frame.scan is not None:
-            return []
+            return b""
         codes = {name: encode_objects(labels) for name, labels in found.labels.items()}
-        return [(found.frame.name, name, code) for name, many in codes.items() for code in many or [""]]
+        return csv_rows((found.frame.name, name, code) for name, many in codes.items() for code in many or [""])
 
-    def collect(self, result: list[tuple[str, str, str]]) -> None:
+    def collect(self, result: bytes) -> None:
         """Takes what `write` returned, in the order of the pictures."""
-        self._rows.writerows(result)
+        self._spool.write(result)
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Puts the file together."""
+        with whole_file(self._path) as file:
+            file.write(csv_rows([("Image", "Class", "EncodedPixels")]))
+            self._spool.seek(0)
+            shutil.copyfileobj(self._spool, file)
+        self._spool.close()

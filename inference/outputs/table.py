@@ -1,11 +1,11 @@
 """predictions.csv: what was found, a row for each image or scan; failed.csv: what could not be predicted."""
 
-import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from inference.outputs.files import csv_rows, write_whole
 from inference.outputs.found import Found
 from inference.run import TrainedModel
 
@@ -13,15 +13,19 @@ from inference.run import TrainedModel
 class Summary:
     """predictions.csv.
 
-    Columns: name, file, height, width; slices of a scan; cleared (with a gate: whether it found nothing); for each
-    class objects (of pictures), pixels, and area_mm2 or, of scans, volume_ml where distances are known. With several
-    classes their names stand behind a slash.
+    Columns: name, file, height, width; slices of a scan; cleared (by a gate: it found nothing); for each class objects
+    (of pictures), pixels, and area_mm2 or, of scans, volume_ml where distances are known. With several classes their
+    names stand behind a slash. Columns in which nothing would stand are left out, and so are scans that lack a slice.
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
         self._path = folder / "predictions.csv"
-        self._several = len(trained.scored_classes) > 1
+        behind = [f"/{name}" if len(trained.scored_classes) > 1 else "" for name in trained.scored_classes.values()]
+        self._behind = dict(zip(trained.scored_classes.values(), behind, strict=True))
+        measures = [f"{what}{name}" for name in behind for what in ("objects", "pixels", "area_mm2", "volume_ml")]
+        self._columns = ["name", "file", "height", "width", "slices", "cleared", *measures]
         self._rows: dict[str, dict] = {}
+        self._slices: dict[str, int] = {}
 
     def write(self, found: Found) -> dict:
         """Returns the row of a picture, or of a slice."""
@@ -32,7 +36,7 @@ class Summary:
             row["slices"] = frame.scan.num_slices
         row["cleared"] = prediction.cleared
         for name, area in found.areas.items():
-            behind = f"/{name}" if self._several else ""
+            behind = self._behind[name]
             pixels = int(np.count_nonzero(area))
             if frame.scan is None:
                 row[f"objects{behind}"] = int(found.labels[name].max(initial=0))
@@ -47,10 +51,14 @@ class Summary:
         """Takes what `write` returned: a slice is added to its scan."""
         name = result["name"]
         self._rows[name] = _added(self._rows[name], result) if name in self._rows else result
+        self._slices[name] = self._slices.get(name, 0) + 1
 
     def close(self) -> None:
         """Writes the file."""
-        pd.DataFrame(list(self._rows.values())).to_csv(self._path, index=False)
+        rows = [row for name, row in self._rows.items() if row.get("slices") in (None, self._slices[name])]
+        columns = [name for name in self._columns if not rows or any(name in row for row in rows)]
+        table = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+        write_whole(self._path, csv_rows(table))
 
 
 def _added(scan: dict, one: dict) -> dict:
@@ -59,11 +67,11 @@ def _added(scan: dict, one: dict) -> dict:
     return scan | sums | {"cleared": scan["cleared"] and one["cleared"]}
 
 
-def write_failed(folder: Path, failed: list[tuple[str, str]]) -> Path:
-    """Writes failed.csv, (file, reason) each; returns its path."""
-    path = folder / "failed.csv"
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["file", "reason"])
-        rows.writerows(failed)
+def write_failed(folder: Path, failed: Iterable[tuple[str, str]]) -> Path:
+    """Writes failed.csv, (file, reason) each; returns its path. That of earlier predictions goes if nothing failed."""
+    path, rows = folder / "failed.csv", list(failed)
+    if rows:
+        write_whole(path, csv_rows([("file", "reason"), *rows]))
+    else:
+        path.unlink(missing_ok=True)
     return path

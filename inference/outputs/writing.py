@@ -1,5 +1,6 @@
 """All that is written of what was found: each frame in a thread, in the order of the frames what lies in one file."""
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ import numpy as np
 
 from inference.config import OutputKind
 from inference.images import decide
-from inference.inputs.frames import Frame
+from inference.inputs.frames import Frame, describe_error
 from inference.outputs.found import Found
 from inference.outputs.pictures import Arrays, Instances, Masks, Overlays, Probabilities
 from inference.outputs.shapes import Coco, Contours, RunLengths
@@ -30,6 +31,9 @@ _OUTPUTS = {
 _WRITERS = 4
 """Threads; encoding and compression leave Python to them."""
 
+_OF_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
+"""Errors of one file's name; others, such as a full disk, concern all files."""
+
 
 class Outputs:
     """The files of a folder. A context: when it is left without an error, they are complete."""
@@ -46,14 +50,18 @@ class Outputs:
 
         Args:
           folder: where.
-          kinds: what.
+          kinds: what; each once, however often it is named.
           predictor: decides what is found.
-          fail: gets a frame that cannot be written as it should be, and why.
+          fail: gets a frame that cannot be written as it should be, and why; the rest goes on.
           more: further outputs, as those of this package.
         """
         folder.mkdir(parents=True, exist_ok=True)
         trained = predictor.trained
-        self._outputs = [Summary(folder, trained), *(_OUTPUTS[kind](folder, trained) for kind in kinds), *more]
+        self._outputs = [
+            Summary(folder, trained),
+            *(_OUTPUTS[kind](folder, trained) for kind in dict.fromkeys(kinds)),
+            *more,
+        ]
         self._predictor, self._fail = predictor, fail
         self._threads = ThreadPoolExecutor(_WRITERS)
         self._waiting: deque[tuple[Frame, Future]] = deque()
@@ -91,8 +99,13 @@ class Outputs:
             frame, written = self._waiting.popleft()
             try:
                 results = written.result()
-            except ValueError as error:
-                self._fail(frame, " ".join(str(error).split()))
+            except (ValueError, MemoryError) as error:
+                self._fail(frame, describe_error(error))
+                continue
+            except OSError as error:
+                if error.errno not in _OF_NAMES:
+                    raise
+                self._fail(frame, describe_error(error))
                 continue
             for output, result in zip(self._outputs, results, strict=True):
                 if hasattr(output, "collect"):
