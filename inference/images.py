@@ -65,7 +65,7 @@ def predict_images(
     def numbered():
         for number, (companion, image) in enumerate(images):
             known[b"%d" % number] = companion
-            yield from _parts(b"%d" % number, image, predictor)
+            yield from cut_parts(b"%d" % number, image, predictor)
 
     shape = [None, None, predictor.trained.channels]
     if size := predictor.trained.tile or predictor.trained.size:
@@ -86,7 +86,7 @@ def predict_images(
             yield known.pop(number), probabilities, bool(np.all(of_parts))
 
 
-def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict]:
+def cut_parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict]:
     """Yields an image, or the tiles that cover it, as elements of a batch."""
     side = predictor.trained.tile
     if side is None:
