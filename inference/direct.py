@@ -1,6 +1,6 @@
 """Batches that are put together by hand → probabilities: for servers, whose images come when they come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ class DirectModel:
         powers = [2**power for power in range(most.bit_length())]
         self.sizes = [devices * size for size in sorted({*powers, most})]
         self._run = tf.function(lambda batch: predictor.strategy.run(predictor.segment, (batch,)))
+        self._graphs: dict[int, Callable] = {}
 
     def cut(self, image: np.ndarray) -> tuple[Iterator[dict[str, Any]], int]:
         """Returns (parts to be predicted of an image as `prepare` returns it, made when they are asked for, how many).
@@ -76,7 +77,11 @@ class DirectModel:
             mine = slice(context.replica_id_in_sync_group * share, (context.replica_id_in_sync_group + 1) * share)
             return {"image": tf.constant(images[mine]), "weight": tf.constant(weights[mine].astype(np.float32))}
 
-        found = self._run(strategy.experimental_distribute_values_from_function(of_device))
+        batch = strategy.experimental_distribute_values_from_function(of_device)
+        if size not in self._graphs:
+            # By hand: called with one size after the other, a tf.function warns of what is wanted here.
+            self._graphs[size] = self._run.get_concrete_function(batch)
+        found = self._graphs[size](batch)
         values = {
             name: np.concatenate([part.numpy() for part in strategy.experimental_local_results(value)])
             for name, value in found.items()

@@ -93,10 +93,10 @@ def cut_parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[d
         yield {"image": image, "source_id": key, "weight": 1.0}
         return
     height, width, _ = image.shape
+    # Beyond the image is what training saw there: 0 around crops, around tiles of `preprocess` the darkest value.
+    fill = 0 if predictor.trained.crop else int(image.min())
     for window in tile_windows(height, width, side, predictor.tile_overlap):
         inside = (window.y, window.x, min(side, height - window.y), min(side, width - window.x))
-        # Beyond the image is what training saw there: 0 around crops, around tiles of `preprocess` the darkest value.
-        fill = 0 if predictor.trained.crop else int(image.min())
         pixels = cut(image, window, fill)
         yield {"image": pixels, "source_id": key, "weight": 1.0, "tile": inside}
 

@@ -140,7 +140,10 @@ class Service:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _predict_frame(self, frame: Frame, predictor: Predictor, write: Callable[[Found], Any]) -> Any:
-        parts, count = self.model.cut(frame.pixels)
+        try:
+            parts, count = self.model.cut(frame.pixels)
+        except ValueError as error:
+            raise RefusedError(413, str(error)) from error
         predicted = await asyncio.wrap_future(self.batcher.submit(parts, count))
         written = await self._in_thread(self._decide, frame, predicted, predictor, write)
         self.metrics.count_image()
