@@ -70,6 +70,14 @@ class TrainedModel:
         return mean_probabilities([predictor(run) for run in (self, *self.others)], images, self.tta)
 
     @property
+    def stored_window(self) -> tuple[float, float] | None:
+        """The window as values of stored pixels."""
+        if self.window is None:
+            return None
+        low, high = ((value - self.intensity["offset"]) / self.intensity["slope"] for value in self.window)
+        return low, high
+
+    @property
     def tile(self) -> int | None:
         """Side in pixels of the squares in which an image is predicted; None: whole, at the records' size."""
         if self.crop is not None or self.size is None or self.stretched:

@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation.config import Progress
 from evaluation.examples import check_complete, split_batches
+from evaluation.tuning.config import TuneConfig
 from evaluation.tuning.plot import draw_sweeps
 from evaluation.tuning.scoring import Task, judge_candidates, judge_together, score_counts
 from evaluation.tuning.search import Found, search
@@ -50,7 +51,7 @@ def tune(
     records: str,
     info: RecordsInfo,
     run: RunFolder,
-    config,
+    config: TuneConfig,
     how: PredictConfig,
     progress: Progress,
 ) -> Choice:
@@ -61,7 +62,7 @@ def tune(
       records: folder of those that it was trained on.
       info: of the records.
       run: its folder.
-      config: `evaluation.tune.TuneConfig`.
+      config: settings.
       how: settings of the predictor.
       progress: shows how far it is.
 

@@ -109,7 +109,7 @@ class Overlays:
     """overlays/<name>.png: the image with the classes painted over it; of scans the slice with most of them."""
 
     def __init__(self, folder: Path, trained: TrainedModel):
-        self._folder, self._window = folder / "overlays", trained.window
+        self._folder, self._window = folder / "overlays", trained.stored_window
         self._lock = threading.Lock()
         self._fullest: dict[str, tuple[int, int, Found | None]] = {}
 

@@ -14,8 +14,8 @@ from tensorflow import keras
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from evaluation.statistics import count_masks, overlap_ratios
-from evaluation.tune import TuneConfig
 from evaluation.tuning.choice import tune
+from evaluation.tuning.config import TuneConfig
 from evaluation.tuning.scoring import (
     OBJECT_METRICS,
     PIXEL_METRICS,
