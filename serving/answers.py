@@ -118,7 +118,7 @@ class OverlayAnswer:
         found = self._fullest
         # All classes are painted, those not asked for with no pixel: so each has its own colour.
         areas = np.stack([area & (name in self._names) for name, area in found.areas.items()])
-        shown = display_image(found.frame.image, self._trained.window)
+        shown = display_image(found.frame.image, self._trained.stored_window)
         return encode_png(paint_classes(shown, areas)), "image/png"
 
 
