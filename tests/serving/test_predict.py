@@ -27,6 +27,12 @@ def small():
 
 
 @pytest.fixture(scope="module")
+def tiles():
+    with client_of("tiles") as (client, service):
+        yield client, service
+
+
+@pytest.fixture(scope="module")
 def ct():
     with client_of("scan", batch_size=2) as (client, service):
         yield client, service
@@ -39,11 +45,11 @@ def mask_of(response) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["small", "tiles"])
 @pytest.mark.parametrize(("height", "width"), [(40, 30), (9, 70), (16, 16)])
-def test_masks_are_those_of_predict_to_the_last_pixel(kind, height, width, tmp_path):
-    with client_of(kind) as (client, service):
-        data = png(height=height, width=width)
-        (wanted,) = predicted(service.predictor, tmp_path, "a.png", data)
-        found = mask_of(post(client, data, "image/png"))
+def test_masks_are_those_of_predict_to_the_last_pixel(kind, height, width, tmp_path, request):
+    client, service = request.getfixturevalue(kind)
+    data = png(height=height, width=width)
+    (wanted,) = predicted(service.predictor, tmp_path, "a.png", data)
+    found = mask_of(post(client, data, "image/png"))
     assert found.shape == (height, width)
     assert 0 < wanted.mask.mean() < 1
     np.testing.assert_array_equal(found, wanted.mask)
