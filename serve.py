@@ -33,12 +33,13 @@ def main() -> None:
             predictor = add_gate(predictor, config.gate, run)
         service = Service(predictor, config)
         host, port = opened.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+        def tell() -> None:
+            cli.console.print(f"{'listening':<10} {address}; Ctrl-C finishes what is taken, and stops")
+
         cli.console.print(f"{'model':<10} {run.path}: {', '.join(predictor.trained.scored_classes.values())}")
-        cli.console.print(
-            f"{'listening':<10} http://{shown}:{port}/v1/predict; Ctrl-C finishes what is taken, and stops"
-        )
-        serve(make_app(service, run.path, key), opened, config, service.admission.stop)
+        serve(make_app(service, run.path, key), opened, config, tell, service.admission.stop)
     cli.console.print(f"{'stopped':<10} all that was taken is answered")
 
 

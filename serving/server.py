@@ -49,17 +49,24 @@ def open_socket(host: str, port: int) -> socket.socket:
     return opened
 
 
-def serve(app, opened: socket.socket, config: ServeConfig, stop: Callable[[], None]) -> None:
+def serve(
+    app, opened: socket.socket, config: ServeConfig, started: Callable[[], None], stop: Callable[[], None]
+) -> None:
     """Answers until SIGTERM or SIGINT; what was taken is finished. A second SIGINT ends at once.
 
     Args:
       app: ASGI application.
       opened: a socket.
       config: settings.
+      started: called when clients can connect.
       stop: called in the event loop's thread at the first signal.
     """
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets=None) -> None:
+            await super().startup(sockets)
+            started()
+
         def handle_exit(self, sig: int, frame) -> None:
             stop()
             super().handle_exit(sig, frame)

@@ -1,5 +1,6 @@
 """Too much, too slow, too many, and files that were made to do harm."""
 
+import asyncio
 import base64
 import gzip
 import io
@@ -11,6 +12,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import nibabel as nib
 import numpy as np
 import pytest
@@ -268,6 +270,38 @@ def test_what_takes_too_long_is_dropped(small):
             check(first.result(), 504, "within 1.5 s")
             check(second.result(), 504, "within 1.5 s")
         assert service.batcher.waiting == 0
+    finally:
+        undo()
+
+
+def test_the_work_of_a_client_that_has_gone_is_dropped(small):
+    _, service = small
+    entered, _, undo = hold(service)
+
+    async def leave():
+        """Sends a whole request; hangs up when its work waits for the model."""
+        request = httpx.Request("POST", "http://127.0.0.1/v1/predict", files={"file": png()})
+        messages = [{"type": "http.request", "body": request.read()}]
+        headers = [(name.lower(), value) for name, value in request.headers.raw]
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
+
+        async def receive():
+            if messages:
+                return messages.pop()
+            while not entered.is_set():
+                await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        await small[0].app(scope | {"http_version": "1.1", "scheme": "http", "root_path": ""}, receive, send)
+
+    statuses = []
+    try:
+        small[0].portal.call(leave)
+        assert statuses[0] == 499
+        assert service.admission.requests == service.batcher.waiting == 0
     finally:
         undo()
 

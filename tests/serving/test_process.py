@@ -38,6 +38,7 @@ def run(nuclei_records, tmp_path_factory) -> Path:
     return folder.path
 
 
+@pytest.mark.slow  # a process that imports TensorFlow
 def test_a_stopped_server_answers_what_it_has_taken(run, tmp_path):
     import tensorflow as tf
 
@@ -54,7 +55,7 @@ def test_a_stopped_server_answers_what_it_has_taken(run, tmp_path):
     try:
         while not (line := process.stdout.readline()).startswith("listening"):
             assert line, process.stderr.read()
-        address = line.split()[1].removesuffix("/v1/predict;")
+        address = line.split()[1].removesuffix(";")
         files = [png(height=50 + seed, width=40, seed=seed) for seed in range(3)]
         with httpx.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(3) as pool:
             while client.get("/readyz").status_code != 200:
