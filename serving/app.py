@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving.answers import choose_answer
 from serving.description import describe_model
@@ -121,6 +122,8 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             except TimeoutError as error:
                 reason = f"expected the request within {limit:g} s, found it not complete"
                 raise RefusedError(408, reason, {"Connection": "close"}) from error
+            except ClientDisconnect as error:
+                raise RefusedError(499, "the client has gone") from error
         with service.admission.request():
             data = await take_file(body)
             found, kind = await _in_time(service.predict(data, isinstance(body, bytes), wish), request, limit)

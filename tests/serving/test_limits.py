@@ -21,6 +21,8 @@ from PIL import Image
 from imaging.codec import decode_mask, encode_jpeg
 from tests.serving.served import AFFINE, client_of, picture, png, post, scan
 
+GONE = {"type": "http.disconnect"}
+
 
 @pytest.fixture(scope="module")
 def small():
@@ -274,36 +276,50 @@ def test_what_takes_too_long_is_dropped(small):
         undo()
 
 
+def send_by_hand(client, receive) -> int:
+    """Returns the status that a request gets whose messages come as `receive` lets them."""
+    request = httpx.Request("POST", "http://127.0.0.1/v1/predict", files={"file": png()})
+    body, statuses = [request.read()], []
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "http_version": "1.1"}
+    scope |= {"headers": [(name.lower(), value) for name, value in request.headers.raw], "scheme": "http"}
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    client.portal.call(client.app, scope | {"root_path": ""}, lambda: receive(body), send)
+    return statuses[0]
+
+
 def test_the_work_of_a_client_that_has_gone_is_dropped(small):
-    _, service = small
+    client, service = small
     entered, _, undo = hold(service)
 
-    async def leave():
-        """Sends a whole request; hangs up when its work waits for the model."""
-        request = httpx.Request("POST", "http://127.0.0.1/v1/predict", files={"file": png()})
-        messages = [{"type": "http.request", "body": request.read()}]
-        headers = [(name.lower(), value) for name, value in request.headers.raw]
-        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": headers}
+    async def leave(body):
+        if body:
+            return {"type": "http.request", "body": body.pop()}
+        while not entered.is_set():
+            await asyncio.sleep(0.01)
+        return GONE
 
-        async def receive():
-            if messages:
-                return messages.pop()
-            while not entered.is_set():
-                await asyncio.sleep(0.01)
-            return {"type": "http.disconnect"}
-
-        async def send(message):
-            statuses.append(message.get("status"))
-
-        await small[0].app(scope | {"http_version": "1.1", "scheme": "http", "root_path": ""}, receive, send)
-
-    statuses = []
     try:
-        small[0].portal.call(leave)
-        assert statuses[0] == 499
+        assert send_by_hand(client, leave) == 499
         assert service.admission.requests == service.batcher.waiting == 0
     finally:
         undo()
+
+
+def test_a_client_that_sends_half_a_request_holds_up_nothing(small, caplog):
+    async def leave(body):
+        return {"type": "http.request", "body": body.pop()[:300], "more_body": True} if body else GONE
+
+    async def stall(body):
+        if body:
+            return {"type": "http.request", "body": body.pop()[:300], "more_body": True}
+        return await asyncio.sleep(60)
+
+    assert send_by_hand(small[0], leave) == 499
+    assert send_by_hand(small[0], stall) == 408
+    assert not caplog.records
 
 
 def test_a_request_that_breaks_the_model_breaks_no_other(small):
