@@ -70,7 +70,7 @@ def predict_images(
         try:
             for number, (companion, image) in enumerate(images):
                 known[b"%d" % number] = (companion, *image.shape[:2])
-                yield from _parts(b"%d" % number, image, predictor)
+                yield from cut_parts(b"%d" % number, image, predictor)
         except Exception as error:
             broken.append(error)  # through TensorFlow it would come as another
 
@@ -98,7 +98,7 @@ def predict_images(
         raise broken[0]
 
 
-def _parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict]:
+def cut_parts(key: bytes, image: np.ndarray, predictor: Predictor) -> Iterator[dict]:
     """Yields an image, or the tiles that cover it, as elements of a batch."""
     side = predictor.trained.tile
     if side is None:

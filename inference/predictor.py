@@ -140,7 +140,11 @@ class Predictor:
             cleared = found.get("cleared", np.zeros(len(some), bool))
             inside = [Window(y, x, min(size, height - y), min(size, width - x)) for y, x, _, _ in some]
             parts += zip(found["probabilities"], inside, cleared, strict=True)
-        return self._restore(parts, height, width)
+        return self.restore(parts, height, width)
+
+    def segment(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns "probabilities" of a batch's "image", and what a gate adds; of "weight" 0 is padding."""
+        return self._segment(batch, None, None)
 
     def _classify(self, probabilities: tf.Tensor) -> tf.Tensor:
         return self.trained.labels.classify(probabilities, self.thresholds)
@@ -188,14 +192,14 @@ class Predictor:
             image: Batch = {name: [value] for name, value in parts[0].items() if name not in of_tiles}
             cleared = [part.get("cleared", False) for part in parts]
             probabilities = [part["probabilities"] for part in parts]
-            image["probabilities"] = [self._restore(zip(probabilities, windows, cleared, strict=True), height, width)]
+            image["probabilities"] = [self.restore(zip(probabilities, windows, cleared, strict=True), height, width)]
             if "mask" in parts[0]:
                 masks = [part["mask"] for part in parts]
                 image["mask"] = [restore_mask(zip(masks, windows, strict=True), height, width)]
             image |= {name: [[part[name] for part in parts]] for name in {"probability", "cleared"} & parts[0].keys()}
             yield image
 
-    def _restore(self, parts, height: int, width: int) -> np.ndarray:
+    def restore(self, parts, height: int, width: int) -> np.ndarray:
         """Returns the probabilities of an image, from those of its tiles, their windows, and which a gate has cleared.
 
         A tile that was cleared says nothing where others saw more.
