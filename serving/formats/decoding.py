@@ -2,7 +2,8 @@
 
 Equal to these, bit for bit, for PNG and JPEG of the size that the model wants. Images of another size are averaged over
 areas where they shrink, which is equal too, and bilinear where they grow: there OpenCV rounds its weights, so values
-differ by up to 2 of 255.
+differ by up to 2 of 255. Where colours become grey and 8 bits become 16, or the other way, grey is rounded at 16 bits,
+not at the file's depth.
 """
 
 import tensorflow as tf

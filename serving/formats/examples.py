@@ -28,9 +28,7 @@ class Examples(NamedTuple):
     stretched: bool
 
 
-def read_examples(
-    paths: list[str], trained: TrainedModel, count: int, fail: Callable[[Source, str], None]
-) -> Examples:
+def read_examples(paths: list[str], trained: TrainedModel, count: int, fail: Callable[[Source, str], None]) -> Examples:
     """Returns the first images of files, folders, zips or records; of models that see tiles, the middle of each.
 
     Args:

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, as TensorFlow Serving takes it: from image files, or from pixels, to probabilities and masks.
+"""TensorFlow's SavedModel, as TensorFlow Serving takes it: image files or pixels to probabilities and masks.
 
 Its masks come of the thresholds alone: the steps that clean them (`inference.postprocess`) are no operations of
 TensorFlow.
@@ -25,8 +25,8 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
     - "pixels" takes "pixels": [batch, height, width, channels] of the records' dtype.
 
     Models of stretched images want pixels of one size, and stretch image files to it. All others take any size that is
-    a multiple of `trained.multiple`; image files may have any size, all of a batch the same. They see them whole,
-    where predict.py sees overlapping tiles.
+    a multiple of `trained.multiple`; image files may have any size, all of a batch the same. They are seen whole, not
+    in overlapping tiles.
 
     Raises:
       ValueError: the model wants images with another contrast, which no operation of TensorFlow gives.
@@ -35,8 +35,8 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
     transform = trained.intensity["transform"] if trained.intensity else "none"
     if transform != "none":
         raise ValueError(
-            f"saved_model: expected a run on records of --intensity none, found {transform}, which TensorFlow cannot do "
-            "to image files; export onnx or tflite, which take pixels"
+            f"saved_model: expected a run on records of --intensity none, found {transform}, which TensorFlow cannot "
+            "do to image files; export onnx or tflite, which take pixels"
         )
     height, width = input_size(trained) if trained.tile is None else (None, None)
     predict = probabilities_function(trained, trained.model, height, width, trained.dtype)

@@ -63,7 +63,8 @@ def load_tflite(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
         nonlocal shape
         if images.shape != shape:
             interpreter.resize_tensor_input(pixels["index"], images.shape)
-            interpreter.allocate_tensors()
+            with _silence():
+                interpreter.allocate_tensors()
             shape = images.shape
         interpreter.set_tensor(pixels["index"], images.astype(np.float32))
         interpreter.invoke()
@@ -81,7 +82,7 @@ def _without_six_axes(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps what the converter writes, past Python, from the terminal: pages of its own steps."""
+    """Keeps from the terminal what TensorFlow Lite writes past Python: pages on its own steps."""
     sys.stderr.flush()
     before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
