@@ -128,7 +128,7 @@ def _rates(everything: Sequence[Exported], examples: Examples, batch: slice) -> 
 def comparison_table(compared: Sequence[Compared], title: str) -> Table:
     """Returns the table of what was found, the reference in its first row."""
     table = Table(title=title, title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for name in ("largest difference", "may be", "mean difference", "other class", "MiB", "images/s"):
         table.add_column(name, justify="right")
     for number, row in enumerate(compared):

@@ -69,7 +69,7 @@ def describe(predictor: Predictor, kind: str, quantized: str | None) -> dict[str
         "height": height,
         "width": width,
         "multiple": trained.multiple,
-        "stretched": trained.stretched and trained.crop is None,
+        "stretched_to": trained.size if trained.stretched else None,
         "channels": trained.channels,
         "dtype": trained.dtype,
         "intensity": trained.intensity,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from inference.predictor import Predictor
 from serving.formats.decoding import decode_files, pad_images
-from serving.formats.graph import input_size, probabilities_function
+from serving.formats.graph import probabilities_function
 
 
 def write_saved_model(predictor: Predictor, folder: Path) -> None:
@@ -24,9 +24,9 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
     - "serving_default" takes "image": string [batch], PNG or JPEG.
     - "pixels" takes "pixels": [batch, height, width, channels] of the records' dtype.
 
-    Models of stretched images want pixels of one size, and stretch image files to it. All others take any size that is
-    a multiple of `trained.multiple`; image files may have any size, all of a batch the same. They are seen whole, not
-    in overlapping tiles.
+    Models of whole images want pixels of the records' size; all others take any that is a multiple of
+    `trained.multiple`, and see an image at once, not in overlapping tiles. Image files have any size; where the records
+    were not stretched to one, all of a batch the same.
 
     Raises:
       ValueError: the model wants images with another contrast, which no operation of TensorFlow gives.
@@ -38,7 +38,7 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
             f"saved_model: expected a run on records of --intensity none, found {transform}, which TensorFlow cannot "
             "do to image files; export onnx or tflite, which take pixels"
         )
-    height, width = input_size(trained) if trained.tile is None else (None, None)
+    height, width = trained.size if trained.tile is None else (None, None)
     predict = probabilities_function(trained, trained.model, height, width, trained.dtype)
 
     def answer(probabilities):
@@ -50,8 +50,9 @@ def write_saved_model(predictor: Predictor, folder: Path) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
     def from_files(image):
-        pixels = decode_files(image, height, width, trained.channels, trained.dtype)
-        if height is not None:
+        stretched_to = trained.size if trained.stretched else (None, None)
+        pixels = decode_files(image, *stretched_to, trained.channels, trained.dtype)
+        if trained.tile is None:
             return from_pixels(pixels)
         rows, columns = tf.shape(pixels)[1], tf.shape(pixels)[2]
         # Beyond the image is what training saw there: 0 around crops, around tiles of preprocess the darkest value.
