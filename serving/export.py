@@ -53,6 +53,7 @@ def main() -> int:
 
     # On the CPU models compute in float32 whatever they were trained in, and so do all exports.
     tf.config.set_visible_devices([], "GPU")
+    tf.get_logger().setLevel("ERROR")  # the converters use what TensorFlow calls deprecated
     from inference.config import PredictConfig
     from inference.predictor import load_predictor
     from serving.formats.comparison import compare, comparison_table, keras_model

@@ -127,10 +127,10 @@ def _rates(everything: Sequence[Exported], examples: Examples, batch: slice) -> 
 
 def comparison_table(compared: Sequence[Compared], title: str) -> Table:
     """Returns the table of what was found, the reference in its first row."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
-    for name in ("largest difference", "may be", "mean difference", "other class", "MiB", "images/s"):
-        table.add_column(name, justify="right")
+    for name in ("max diff.", "allowed", "mean diff.", "other class", "MiB", "images/s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for number, row in enumerate(compared):
         tolerance = row.exported.tolerance
         allowed = "any" if tolerance is None else f"{tolerance:g}"

@@ -29,10 +29,10 @@ def export(predictor: Predictor, name: str, quantize: bool, folder: Path, stretc
         write_saved_model(predictor, folder)
         from_pixels, from_files = load_saved_model(folder)
         size, quantized = folder_size(folder), None
-        exports = [Exported("saved_model, pixels", from_pixels, "pixels", size, TOLERANCE)]
+        exports = [Exported("saved_model pixels", from_pixels, "pixels", size, TOLERANCE)]
         if predictor.trained.tile is None or not predictor.trained.stretched:  # else files are larger than tiles
             tolerance = None if stretched else TOLERANCE
-            exports.append(Exported("saved_model, image files", from_files, "files", size, tolerance))
+            exports.append(Exported("saved_model files", from_files, "files", size, tolerance))
     else:
         if name == "onnx":
             from serving.formats.onnx import QUANTIZED, load_onnx, write_onnx
@@ -44,7 +44,7 @@ def export(predictor: Predictor, name: str, quantize: bool, folder: Path, stretc
             write, load = write_tflite, load_tflite
         write(predictor.trained, folder, quantize)
         quantized = QUANTIZED if quantize else None
-        title = f"{name}, quantized" if quantize else name
+        title = f"{name} quantized" if quantize else name
         exports = [Exported(title, load(folder), "pixels", folder_size(folder), None if quantize else TOLERANCE)]
     write_metadata(folder, describe(predictor, name, quantized))
     return exports

@@ -60,7 +60,7 @@ def test_an_export_is_written_described_and_compared(trained_run, nuclei_raw, tm
 
 def test_without_examples_some_are_made_up_and_the_export_lies_in_the_run(trained_run, call):
     code, said = call(trained_run.path, "--to", "onnx", "--num_examples", "2", "--quantize")
-    assert code == 0 and "onnx on 2 made-up images" in said and "onnx, quantized" in said
+    assert code == 0 and "onnx on 2 made-up images" in said and "onnx quantized" in said
     assert (trained_run.path / "export" / "onnx-quantized" / "model.onnx").is_file()
 
 
