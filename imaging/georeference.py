@@ -1,0 +1,104 @@
+"""Where an image lies on the earth: pixel coordinates to longitude and latitude, and pixels to square metres."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform, transform_geom
+
+_LONGITUDE_LATITUDE = CRS.from_epsg(4326)  # the only one that GeoJSON knows (RFC 7946, 4)
+_WEB_MERCATOR = 3857
+
+# The ellipsoid of WGS 84, in metres: half the longer axis, and the square of the eccentricity.
+_RADIUS, _ECCENTRICITY_SQUARED = 6378137.0, 0.00669437999014
+
+_DECIMALS = 9  # of degrees: a tenth of a millimetre
+
+
+class Georeference(NamedTuple):
+    """A coordinate reference system, and where pixels lie in it.
+
+    Attributes:
+      crs: the system.
+      transform: from (column, row) to its coordinates; (0, 0) is the upper left corner of the image.
+    """
+
+    crs: CRS
+    transform: rasterio.Affine
+
+    @classmethod
+    def of(cls, file: rasterio.DatasetReader) -> "Georeference | None":
+        """Returns that of an open image; None: it has none, or none that can be turned into degrees."""
+        if file.crs is None or file.transform.is_identity:
+            return None
+        georeference = cls(file.crs, file.transform)
+        try:
+            transform(file.crs, _LONGITUDE_LATITUDE, [file.transform.c], [file.transform.f])
+        except (CRSError, rasterio.errors.RasterioError):  # of a building site, say
+            return None
+        return georeference
+
+    def geometries(self, polygons: Sequence[dict]) -> list[dict]:
+        """Returns GeoJSON geometries in longitude and latitude (WGS 84), as RFC 7946 wants them.
+
+        Outer rings run counterclockwise; what crosses the 180th meridian is cut there.
+
+        Args:
+          polygons: GeoJSON Polygons or MultiPolygons in pixels, (column, row), from the image's upper left corner.
+        """
+        placed = [_each_polygon(polygon, lambda rings: list(map(self._place, rings))) for polygon in polygons]
+        lonlat = transform_geom(self.crs, _LONGITUDE_LATITUDE, placed, precision=_DECIMALS)
+        return [_each_polygon(polygon, _wind) for polygon in lonlat]
+
+    def _place(self, ring: list) -> list:
+        a, b, c, d, e, f, *_ = self.transform
+        return [(a * x + b * y + c, d * x + e * y + f) for x, y in ring]
+
+    def row_areas_m2(self, height: int, width: int) -> np.ndarray | None:
+        """Returns the square metres of a pixel of each row, float64 [height]; None: not known.
+
+        In the plane of a projected system, as it is; on the ellipsoid of WGS 84 where the system is of degrees, or Web
+        Mercator, whose metres are longer than the earth's but at the equator.
+
+        Args:
+          height, width: of the image.
+        """
+        a, b, _, d, e, _, *_ = self.transform
+        if self.crs.is_projected and self.crs.to_epsg() != _WEB_MERCATOR:
+            return np.full(height, abs(a * e - b * d) * self.crs.linear_units_factor[1] ** 2)
+        if not (self.crs.is_projected or self.crs.is_geographic):
+            return None
+        middle, rows = width / 2, np.arange(height) + 0.5
+        # A pixel's sides as degrees, from the points half a pixel beside its centre.
+        around = [(middle - 0.5, rows), (middle + 0.5, rows), (middle, rows - 0.5), (middle, rows + 0.5)]
+        points = [self.transform * (x + 0 * rows, y + 0 * rows) for x, y in around]
+        degrees = [transform(self.crs, _LONGITUDE_LATITUDE, *point) for point in points]
+        left, right, upper, lower = np.radians(np.array(degrees))
+        across, down = right - left, lower - upper  # [longitude or latitude, height]
+        latitude = (upper[1] + lower[1]) / 2
+        bend = 1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
+        east, north = _RADIUS / np.sqrt(bend) * np.cos(latitude), _RADIUS * (1 - _ECCENTRICITY_SQUARED) / bend**1.5
+        return np.abs(across[0] * down[1] - across[1] * down[0]) * east * north
+
+
+def _each_polygon(geometry: dict, change) -> dict:
+    coordinates = geometry["coordinates"]
+    if geometry["type"] == "Polygon":
+        return {"type": "Polygon", "coordinates": change(coordinates)}
+    return {"type": "MultiPolygon", "coordinates": [change(polygon) for polygon in coordinates]}
+
+
+def _wind(rings: list) -> list:
+    """Returns a polygon whose outer ring runs counterclockwise, and those of its holes clockwise."""
+    return [ring if (ring_area(ring) > 0) == (place == 0) else list(reversed(ring)) for place, ring in enumerate(rings)]
+
+
+def ring_area(ring: list) -> float:
+    """Returns the area within a closed ring of points; negative where it runs clockwise, with y upwards."""
+    x, y = np.asarray(ring, np.float64).T
+    # From the first point on: far from the origin, products lose the digits that matter.
+    x, y = x - x[0], y - y[0]
+    return float(x[:-1] @ y[1:] - x[1:] @ y[:-1]) / 2
