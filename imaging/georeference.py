@@ -66,7 +66,7 @@ class Georeference(NamedTuple):
         Args:
           height, width: of the image.
         """
-        a, b, _, d, e, _, *_ = self.transform
+        a, b, c, d, e, f, *_ = self.transform
         if self.crs.is_projected and self.crs.to_epsg() != _WEB_MERCATOR:
             return np.full(height, abs(a * e - b * d) * self.crs.linear_units_factor[1] ** 2)
         if not (self.crs.is_projected or self.crs.is_geographic):
@@ -74,7 +74,7 @@ class Georeference(NamedTuple):
         middle, rows = width / 2, np.arange(height) + 0.5
         # A pixel's sides as degrees, from the points half a pixel beside its centre.
         around = [(middle - 0.5, rows), (middle + 0.5, rows), (middle, rows - 0.5), (middle, rows + 0.5)]
-        points = [self.transform * (x + 0 * rows, y + 0 * rows) for x, y in around]
+        points = [(a * x + b * y + c + 0 * rows, d * x + e * y + f + 0 * rows) for x, y in around]
         degrees = [transform(self.crs, _LONGITUDE_LATITUDE, *point) for point in points]
         left, right, upper, lower = np.radians(np.array(degrees))
         across, down = right - left, lower - upper  # [longitude or latitude, height]

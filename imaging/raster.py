@@ -1,10 +1,12 @@
 """TIFFs larger than memory: what their headers say, windows of their pixels, a small picture of the whole.
 
-Pixels are those that `imaging.codec.decode_image` gives of the same file; what the two would read otherwise is refused.
-GDAL decodes whole blocks and keeps the last, so what is read from top to bottom is decoded once.
+Pixels are those that `imaging.codec.decode_image` gives of the same file, but that OpenCV multiplies 8-bit colours by
+their alpha; what else the two would read otherwise is refused. GDAL decodes whole blocks and keeps the last, so what is
+read from top to bottom is decoded once.
 """
 
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import rasterio
 from PIL import Image, TiffImagePlugin
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
@@ -25,6 +27,9 @@ MOST_BLOCK_BYTES = 2**28
 _CACHE_BYTES = 2**28
 
 _ORIENTATION = 274  # TIFF 6.0's tag
+
+# Most pictures lie nowhere on the earth.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 class Raster:
@@ -141,9 +146,11 @@ def _check(file: rasterio.DatasetReader, orientation: int) -> None:
     if bits or "MINISWHITE" in structure:
         found = f"{bits} bits a pixel" if bits else "a TIFF in which 0 is white"
         raise ValueError(f"expected 8 or 16 bit pixels of which 0 is black, found {found}; convert it")
+    cmyk = structure.get("SOURCE_COLOR_SPACE") == "CMYK"
+    is_coded = cmyk or ColorInterp.palette in colours
     grey_alpha = file.count == 2 and colours[1] == ColorInterp.alpha
-    if not (file.count in (1, 3, 4) or grey_alpha) or {ColorInterp.palette, ColorInterp.cyan} & set(colours):
-        found = f"{file.count} bands ({', '.join(colour.name for colour in colours)})"
+    if not (file.count in (1, 3, 4) or grey_alpha) or is_coded:
+        found = "CMYK" if cmyk else f"{file.count} bands ({', '.join(colour.name for colour in colours)})"
         raise ValueError(f"expected grey or RGB, with or without alpha, found {found}; convert it")
     if orientation != 1:
         raise ValueError(f"expected a TIFF whose first row is its upper one, found orientation {orientation}; turn it")
