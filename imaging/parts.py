@@ -51,7 +51,8 @@ def find_parts(strips: Iterable[np.ndarray], connectivity: int) -> Parts:
         count, labels = _label(strip, connectivity)
         labels = np.where(labels > 0, labels + np.int64(total - 1), -1)  # numbered on from strip to strip; -1 outside
         sizes.append(np.bincount(labels[labels >= 0] - total, minlength=count))
-        edges += [labels[:, 0], labels[:, -1], *([labels[0]] if above is None else [])]
+        sides = [labels[:, 0], labels[:, -1], *([labels[0]] if above is None else [])]
+        edges.append(np.unique(np.concatenate(sides)))
         joints += [] if above is None else _joints(above, labels[0], connectivity)
         above, total = labels[-1].copy(), total + count
     one, other = np.concatenate(joints, axis=1)

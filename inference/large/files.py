@@ -109,10 +109,10 @@ def write_contours(
     with path.open("w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for mask, names in masks:
-            with rasterio.open(mask, driver="GTiff") as tiff:
+            # Without its georeference, in which the outlines would come: their pixels are counted.
+            with rasterio.open(mask, driver="GTiff", GEOREF_SOURCES="NONE") as tiff:
                 band = rasterio.band(tiff, 1)
-                inside = band if background else None
-                found = shapes(band, mask=inside, connectivity=4, transform=rasterio.Affine.identity())
+                found = shapes(band, mask=band if background else None, connectivity=4)
                 named = ((polygon, names[int(value)]) for polygon, value in found if int(value) in names)
                 while some := list(itertools.islice(named, _FEATURES_AT_ONCE)):
                     for feature in _features(some, georeference):

@@ -23,7 +23,7 @@ def noise(height: int, width: int, bands: int, dtype="uint8") -> np.ndarray:
     return np.random.default_rng(bands).integers(0, np.iinfo(dtype).max, (height, width, bands), dtype, endpoint=True)
 
 
-TILED = {"tiled": True, "blockxsize": 32, "blockysize": 16}
+TILED = {"tiled": True, "blockxsize": 32, "blockysize": 32}
 
 
 @pytest.mark.parametrize("layout", [TILED, {"blockysize": 3}, {"compress": "lzw"}, {"bigtiff": "yes"}])
