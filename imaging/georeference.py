@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError  # what GDAL says of coordinates comes as it is
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform, transform_geom
@@ -24,27 +25,27 @@ class Georeference(NamedTuple):
     Attributes:
       crs: the system.
       transform: from (column, row) to its coordinates; (0, 0) is the upper left corner of the image.
+      has_degrees: whether it can be turned into longitude and latitude; that of a building site, say, cannot.
     """
 
     crs: CRS
     transform: rasterio.Affine
+    has_degrees: bool = True
 
     @classmethod
     def of(cls, file: rasterio.DatasetReader) -> "Georeference | None":
-        """Returns that of an open image; None: it has none, or none that can be turned into degrees."""
+        """Returns that of an open image; None: it has none."""
         if file.crs is None or file.transform.is_identity:
             return None
-        georeference = cls(file.crs, file.transform)
-        try:
-            transform(file.crs, _LONGITUDE_LATITUDE, [file.transform.c], [file.transform.f])
-        except (CRSError, rasterio.errors.RasterioError):  # of a building site, say
-            return None
-        return georeference
+        corners = [(x, y) for x in (0, file.width) for y in (0, file.height)]
+        return cls(file.crs, file.transform, _has_degrees(file.crs, [file.transform @ corner for corner in corners]))
 
     def geometries(self, polygons: Sequence[dict]) -> list[dict]:
         """Returns GeoJSON geometries in longitude and latitude (WGS 84), as RFC 7946 wants them.
 
         Outer rings run counterclockwise; what crosses the 180th meridian is cut there.
+
+        Only where it has degrees.
 
         Args:
           polygons: GeoJSON Polygons or MultiPolygons in pixels, (column, row), from the image's upper left corner.
@@ -69,7 +70,7 @@ class Georeference(NamedTuple):
         a, b, c, d, e, f, *_ = self.transform
         if self.crs.is_projected and self.crs.to_epsg() != _WEB_MERCATOR:
             return np.full(height, abs(a * e - b * d) * self.crs.linear_units_factor[1] ** 2)
-        if not (self.crs.is_projected or self.crs.is_geographic):
+        if not self.has_degrees:
             return None
         middle, rows = width / 2, np.arange(height) + 0.5
         # A pixel's sides as degrees, from the points half a pixel beside its centre.
@@ -82,6 +83,13 @@ class Georeference(NamedTuple):
         bend = 1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
         east, north = _RADIUS / np.sqrt(bend) * np.cos(latitude), _RADIUS * (1 - _ECCENTRICITY_SQUARED) / bend**1.5
         return np.abs(across[0] * down[1] - across[1] * down[0]) * east * north
+
+
+def _has_degrees(crs: CRS, points: list[tuple[float, float]]) -> bool:
+    try:
+        return bool(np.isfinite(transform(crs, _LONGITUDE_LATITUDE, *zip(*points, strict=True))).all())
+    except (CRSError, CPLE_BaseError):
+        return False
 
 
 def _each_polygon(geometry: dict, change) -> dict:

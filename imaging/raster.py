@@ -125,14 +125,15 @@ def is_tiff(file: Path | bytes) -> bool:
 
 
 def read_georeference(data: bytes) -> Georeference | None:
-    """Returns where an image file lies on the earth; None: it does not say, or is no TIFF."""
+    """Returns where an image file lies on the earth, in degrees; None: it does not say, or is no TIFF."""
     if not is_tiff(data):
         return None
     try:
         with MemoryFile(data) as memory, memory.open(driver="GTiff") as file:
-            return Georeference.of(file)
+            georeference = Georeference.of(file)
     except RasterioIOError:
         return None
+    return georeference if georeference and georeference.has_degrees else None
 
 
 def _check(file: rasterio.DatasetReader, orientation: int) -> None:

@@ -51,7 +51,7 @@ class TiffRows:
         palette: Sequence[tuple[int, int, int]] | None = None,
     ):
         """Takes where, what, and the colours (RGB) in which uint8 values are shown; None: grey."""
-        place = georeference._asdict() if georeference else {}
+        place = {"crs": georeference.crs, "transform": georeference.transform} if georeference else {}
         layout = {"tiled": True, "blockxsize": STRIP_ROWS, "blockysize": STRIP_ROWS, "bigtiff": "if_safer"}
         shape = {"height": height, "width": width, "count": 1, "dtype": dtype}
         self._file = rasterio.open(path, "w", driver="GTiff", compress="deflate", **layout, **shape, **place)
@@ -97,7 +97,7 @@ def write_contours(
     """Writes the outlines of classes as GeoJSON: a feature for each connected part.
 
     Parts that touch at a corner alone are features of their own. Coordinates are longitude and latitude or, without
-    georeference, pixels: (0, 0) the upper left corner of the image, x to the right and y down.
+    degrees, pixels: (0, 0) the upper left corner of the image, x to the right and y down.
 
     Args:
       path: where.
@@ -124,7 +124,7 @@ def write_contours(
 
 def _features(named: list[tuple[dict, str]], georeference: Georeference | None) -> Iterator[dict]:
     polygons = [polygon for polygon, _ in named]
-    geometries = georeference.geometries(polygons) if georeference else polygons
+    geometries = georeference.geometries(polygons) if georeference and georeference.has_degrees else polygons
     for (polygon, name), geometry in zip(named, geometries, strict=True):
         outer, *holes = (abs(ring_area(ring)) for ring in polygon["coordinates"])
         properties = {"class": name, "pixels": round(outer - sum(holes))}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.crs import CRS
 
 from imaging.codec import decode_image, encode_png
 from imaging.raster import Raster, bounded_cache, count_pixels, is_tiff, preview_size, read_georeference
@@ -122,6 +123,20 @@ def test_georeference_is_read_from_bytes_where_there_is_any(tmp_path):
     assert (found.crs.to_epsg(), found.transform) == (32633, place["transform"])
     bare = write_tiff(tmp_path / "b.tif", noise(9, 9, 1)).read_bytes()
     assert [read_georeference(data) for data in (bare, bare[:50], b"", encode_png(noise(9, 9, 1)))] == [None] * 4
+
+
+SITE = 'LOCAL_CS["site",UNIT["metre",1]]'
+
+
+@pytest.mark.parametrize(("crs", "corner"), [(SITE, 5), ("EPSG:32633", 1e30)])
+def test_what_has_no_degrees_keeps_its_own_system(tmp_path, crs, corner):
+    place = {"crs": CRS.from_string(crs), "transform": rasterio.Affine(2, 0, corner, 0, -2, corner)}
+    path = write_tiff(tmp_path / "a.tif", noise(9, 9, 1), **place)
+    assert read_georeference(path.read_bytes()) is None
+    with Raster(path) as raster:
+        assert raster.georeference.transform == place["transform"] and not raster.georeference.has_degrees
+        areas = raster.georeference.row_areas_m2(9, 9)
+    assert areas is None if crs == SITE else (areas == 4).all()
 
 
 def test_the_cache_is_bounded_in_all_threads():
