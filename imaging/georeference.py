@@ -1,6 +1,7 @@
 """Where an image lies on the earth: pixel coordinates to longitude and latitude, and pixels to square metres."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,13 +51,26 @@ class Georeference(NamedTuple):
         Args:
           polygons: GeoJSON Polygons or MultiPolygons in pixels, (column, row), from the image's upper left corner.
         """
-        placed = [_each_polygon(polygon, lambda rings: list(map(self._place, rings))) for polygon in polygons]
-        lonlat = transform_geom(self.crs, _LONGITUDE_LATITUDE, placed, precision=_DECIMALS)
-        return [_each_polygon(polygon, _wind) for polygon in lonlat]
+        rings = [ring for polygon in polygons for ring in _rings(polygon)]
+        placed = self._place(np.concatenate(rings)) if rings else np.zeros((0, 2))
+        # All points at once: one by one they take longer than predicting the image.
+        degrees = np.transpose(transform(self.crs, _LONGITUDE_LATITUDE, *placed.T)[:2]).round(_DECIMALS)
+        turned = iter(np.split(degrees, np.cumsum([len(ring) for ring in rings])[:-1]))
+        return [self._geometry(polygon, [next(turned) for _ in _rings(polygon)]) for polygon in polygons]
 
-    def _place(self, ring: list) -> list:
+    def _geometry(self, polygon: dict, degrees: list[np.ndarray]) -> dict:
+        """Returns a geometry in degrees, given the points of its rings, [points, 2] each."""
+        if any(np.ptp(ring[:, 0]) > 180 for ring in degrees):
+            placed = _each_ring(polygon, lambda ring: self._place(np.array(ring)).tolist())
+            cut = transform_geom(self.crs, _LONGITUDE_LATITUDE, placed, precision=_DECIMALS)
+            return _wound(cut)
+        turned = iter(degrees)
+        return _wound(_each_ring(polygon, lambda _: next(turned).tolist()))
+
+    def _place(self, points: np.ndarray) -> np.ndarray:
+        """Returns the coordinates of pixels, [points, 2] each."""
         a, b, c, d, e, f, *_ = self.transform
-        return [(a * x + b * y + c, d * x + e * y + f) for x, y in ring]
+        return points @ np.array([[a, d], [b, e]]) + (c, f)
 
     def row_areas_m2(self, height: int, width: int) -> np.ndarray | None:
         """Returns the square metres of a pixel of each row, float64 [height]; None: not known.
@@ -92,16 +106,25 @@ def _has_degrees(crs: CRS, points: list[tuple[float, float]]) -> bool:
         return False
 
 
-def _each_polygon(geometry: dict, change) -> dict:
+def _rings(geometry: dict) -> list:
     coordinates = geometry["coordinates"]
+    return coordinates if geometry["type"] == "Polygon" else [ring for polygon in coordinates for ring in polygon]
+
+
+def _each_ring(geometry: dict, change: Callable[[list], list]) -> dict:
+    """Returns the geometry with its rings changed, in the order of `_rings`."""
     if geometry["type"] == "Polygon":
-        return {"type": "Polygon", "coordinates": change(coordinates)}
-    return {"type": "MultiPolygon", "coordinates": [change(polygon) for polygon in coordinates]}
+        return {"type": "Polygon", "coordinates": [change(ring) for ring in geometry["coordinates"]]}
+    polygons = [[change(ring) for ring in polygon] for polygon in geometry["coordinates"]]
+    return {"type": "MultiPolygon", "coordinates": polygons}
 
 
-def _wind(rings: list) -> list:
-    """Returns a polygon whose outer ring runs counterclockwise, and those of its holes clockwise."""
-    return [ring if (ring_area(ring) > 0) == (place == 0) else list(reversed(ring)) for place, ring in enumerate(rings)]
+def _wound(geometry: dict) -> dict:
+    """Returns the geometry with outer rings that run counterclockwise, and those of holes clockwise."""
+    coordinates = geometry["coordinates"]
+    outers = [0] if geometry["type"] == "Polygon" else np.cumsum([0, *map(len, coordinates)]).tolist()
+    place = itertools.count()
+    return _each_ring(geometry, lambda ring: ring if (ring_area(ring) > 0) == (next(place) in outers) else ring[::-1])
 
 
 def ring_area(ring: list) -> float:

@@ -23,6 +23,16 @@ def test_degrees_stay_and_rings_run_as_geojson_wants_them():
     assert [ring_area(ring) for ring in holed["coordinates"]] == [2, -0.125]
 
 
+def test_parts_of_one_object_stay_together():
+    degrees = Georeference(CRS.from_epsg(4326), Affine(1, 0, 0, 0, -1, 0))
+    both = {"type": "MultiPolygon", "coordinates": [HOLED["coordinates"], SQUARE["coordinates"]]}
+    geometries = degrees.geometries([SQUARE, both, HOLED])
+    assert [geometry["type"] for geometry in geometries] == ["Polygon", "MultiPolygon", "Polygon"]
+    assert geometries[1]["coordinates"] == [geometries[2]["coordinates"], geometries[0]["coordinates"]]
+    assert [[ring_area(ring) for ring in part] for part in geometries[1]["coordinates"]] == [[16, -1], [16]]
+    assert degrees.geometries([]) == []
+
+
 @pytest.mark.parametrize("epsg", [32633, 3857, 3035])
 def test_points_of_a_projected_image_are_turned_into_degrees(epsg):
     (x,), (y,) = transform("EPSG:4326", CRS.from_epsg(epsg), [15.2], [48.1])
