@@ -1,6 +1,7 @@
 """The way back: what was predicted for windows of an image, at any size, put together again."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -43,25 +44,62 @@ class Restored:
         self._sums[inside] += weights * resize_image(part, rows, columns)[:height, :width]
         self._weights[inside] += weights
 
-    def finish(self, empty: np.ndarray | None = None) -> np.ndarray:
+    def finish(self, empty: np.ndarray | None = None, rows: int | None = None) -> np.ndarray:
         """Returns the probabilities, float32 [height, width, outputs].
 
         Args:
           empty: float32 [outputs], of pixels that no window covers; None: there must be none.
+          rows: how many, from the top; None: all.
 
         Raises:
           ValueError: the windows leave some of the image open.
         """
-        covered = self._weights > 0
+        sums, weights = self._sums[:rows], self._weights[:rows]
+        covered = weights > 0
         if covered.all():
-            return (self._sums / self._weights).astype(np.float32)
+            return (sums / weights).astype(np.float32)
         if empty is None:
             height, width = covered.shape[:2]
             raise ValueError(
                 f"expected windows that cover the image of {height}x{width}, found some that leave "
                 f"{covered.size - np.count_nonzero(covered)} pixels open; put the windows of a whole image together"
             )
-        return np.where(covered, self._sums / np.where(covered, self._weights, 1), empty).astype(np.float32)
+        return np.where(covered, sums / np.where(covered, weights, 1), empty).astype(np.float32)
+
+    def move_up(self, rows: int) -> None:
+        """Forgets the uppermost rows; what lies below moves up in their place, and leaves as many open at the end."""
+        for array in (self._sums, self._weights):
+            array[: len(array) - rows] = array[rows:]
+            array[len(array) - rows :] = 0
+
+
+def restore_rows(
+    parts: Iterable[tuple[np.ndarray | None, Window]], height: int, width: int, outputs: int, empty: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yields what `Restored` gives of an image, float32 [rows, width, outputs], from the top down.
+
+    Only as many rows are held as a window is high: what lies above a window is finished when it comes.
+
+    Args:
+      parts: as for `Restored.add`, in the order of `tile_windows`; windows are of one height, and end within the image.
+        None stands for a part that says nothing.
+      height, width: of the image.
+      outputs: probabilities of a pixel.
+      empty: float32 [outputs], of pixels that no part covers.
+    """
+    held, top = None, 0
+    for y, of_row in itertools.groupby(parts, key=lambda part: part[1].y):
+        for part, window in of_row:
+            if held is None:
+                held = Restored(window.height, width, outputs)
+            if y > top:
+                yield held.finish(empty, y - top)
+                held.move_up(y - top)
+                top = y
+            if part is not None:
+                held.add(part, window._replace(y=0))
+    if held is not None:
+        yield held.finish(empty, height - top)
 
 
 def restore_mask(parts: Iterable[tuple[np.ndarray, Window]], height: int, width: int) -> np.ndarray:

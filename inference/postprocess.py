@@ -90,13 +90,22 @@ def clean_mask(mask: np.ndarray, postprocess: Postprocess, overlapping: bool) ->
     for number, steps in postprocess.items():
         if not steps.cleans:
             continue
-        if overlapping:
-            bit = np.uint16(1 << number)
-            mask = np.where(steps.clean(mask & bit > 0), mask | bit, mask & ~bit)
-        else:
-            kept = steps.clean(mask == number)
-            mask = np.where(mask == number, np.uint8(0), mask)
-            mask[kept & (mask == 0)] = number
+        mask = merge_area(mask, steps.clean(class_area(mask, number, overlapping)), number, overlapping)
+    return mask
+
+
+def class_area(mask: np.ndarray, number: int, overlapping: bool) -> np.ndarray:
+    """Returns where a mask as `clean_mask` takes it holds a class, bool [height, width]."""
+    return mask & np.uint16(1 << number) > 0 if overlapping else mask == number
+
+
+def merge_area(mask: np.ndarray, area: np.ndarray, number: int, overlapping: bool) -> np.ndarray:
+    """Returns a mask in which a class has this area, bool [height, width], as far as no other class has it."""
+    if overlapping:
+        bit = np.uint16(1 << number)
+        return np.where(area, mask | bit, mask & ~bit)
+    mask = np.where(mask == number, np.uint8(0), mask)
+    mask[area & (mask == 0)] = number
     return mask
 
 

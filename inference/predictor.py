@@ -90,8 +90,12 @@ class Predictor:
 
     def probabilities(self, batches: tf.data.Dataset) -> Iterator[Batch]:
         """Yields what `masks` does, but "probabilities", float32 [height, width, outputs] each, for "prediction"."""
-        segmented = _run(batches, self.strategy, lambda batch: self._segment(batch, None, None))
+        segmented = self.tile_probabilities(batches)
         return self._join_tiles(segmented) if "tile" in batches.element_spec else segmented
+
+    def tile_probabilities(self, batches: tf.data.Dataset) -> Iterator[Batch]:
+        """Yields what `probabilities` does, but of each image or tile by itself."""
+        return _run(batches, self.strategy, lambda batch: self._segment(batch, None, None))
 
     def tile_masks(self, batches: tf.data.Dataset) -> Iterator[Batch]:
         """Yields what `masks` does, but of each image or tile by itself, and before it is cleaned."""
@@ -165,12 +169,12 @@ class Predictor:
             return classify(probabilities) if classify else probabilities
 
         real = batch["weight"] > 0 if "weight" in batch else None
-        nothing = tf.ones([*images.shape[1:3], 1]) * self._nothing
+        nothing = tf.ones([*images.shape[1:3], 1]) * self.nothing
         segmented, judged = self.gate.apply(images, segment, classify(nothing) if classify else nothing, real)
         return {name: segmented, **judged}
 
     @property
-    def _nothing(self) -> np.ndarray:
+    def nothing(self) -> np.ndarray:
         """Probabilities float32 [outputs] of a pixel in which there is nothing."""
         labels = self.trained.labels
         nothing = np.zeros(labels.outputs, np.float32)
@@ -208,7 +212,7 @@ class Predictor:
         for probabilities, window, cleared in parts:
             if not cleared:
                 restored.add(probabilities[: window.height, : window.width], window)
-        return restored.finish(self._nothing)
+        return restored.finish(self.nothing)
 
 
 def load_predictor(run: str, config: PredictConfig, strategy: tf.distribute.Strategy) -> Predictor:

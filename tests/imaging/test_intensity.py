@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging.intensity import INTENSITIES, transform_intensity
+from imaging.intensity import INTENSITIES, CountedIntensity, transform_intensity
 
 CHANGING = [name for name in INTENSITIES if name != "none"]
 
@@ -154,3 +154,38 @@ def test_clahe_judges_a_grey_value_by_its_surroundings():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="among none, stretch, equalize, clahe, found 'gamma'"):
         transform_intensity(random_image(2, 2, 1), "gamma")
+
+
+def in_parts(image: np.ndarray, name: str) -> np.ndarray:
+    """Returns the image transformed in strips of 7 rows."""
+    counted = CountedIntensity(name, str(image.dtype))
+    strips = [image[y : y + 7] for y in range(0, len(image), 7)]
+    if counted.counts:
+        for strip in strips:
+            counted.count(strip)
+    return np.concatenate([counted.transform(strip) for strip in strips])
+
+
+@pytest.mark.parametrize("name", ["none", "stretch", "equalize"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_in_parts_becomes_what_the_whole_does(name, dtype, channels):
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        scale = [3, 40, 200][seed % 3] * (1 if dtype == "uint8" else 257)
+        image = (rng.beta(2, 5, (53 + seed, 31, channels)) * scale).astype(dtype)
+        np.testing.assert_array_equal(in_parts(image, name), transform_intensity(image, name))
+
+
+@pytest.mark.parametrize("name", ["stretch", "equalize"])
+def test_an_image_in_parts_of_one_value_stays(name):
+    image = np.full((20, 5, 3), 7, np.uint8)
+    np.testing.assert_array_equal(in_parts(image, name), image)
+    almost = image.copy()
+    almost[3, 3] = 9  # both percentiles are still one
+    np.testing.assert_array_equal(in_parts(almost, name), transform_intensity(almost, name))
+
+
+def test_tiles_of_clahe_cannot_come_in_parts():
+    with pytest.raises(ValueError, match="expected the intensity none, stretch or equalize .*, found clahe"):
+        CountedIntensity("clahe", "uint8")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imaging.restore import Restored, restore_mask
+from imaging.restore import Restored, restore_mask, restore_rows
 from imaging.tiling import Window, cut, tile_windows
 
 
@@ -72,3 +72,34 @@ def test_a_mask_is_put_together_from_its_parts():
     windows = tile_windows(20, 35, 24, 6)
     parts = [(cut(mask, window, 255), Window(*window[:2], min(24, 20), min(24, 35 - window.x))) for window in windows]
     np.testing.assert_array_equal(restore_mask(parts, 20, 35), mask)
+
+
+@pytest.mark.parametrize("overlap", [0, 3, 8, 15])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (90, 37), (53, 9), (17, 40), (5, 6)])
+def test_rows_that_are_handed_over_early_are_those_of_the_whole_to_the_last_bit(height, width, overlap):
+    rng, empty = np.random.default_rng(0), np.array([0.25, 0.5], np.float32)
+    windows = [Window(y, x, min(16, height), min(16, width)) for y, x, _, _ in tile_windows(height, width, 16, overlap)]
+    parts = [rng.random((window.height, window.width, 2), np.float32) for window in windows]
+    silent = rng.random(len(parts)) < 0.3
+    whole = Restored(height, width, 2)
+    for part, window, nothing in zip(parts, windows, silent, strict=True):
+        if not nothing:
+            whole.add(part, window)
+    told = [None if nothing else part for part, nothing in zip(parts, silent, strict=True)]
+    rows = list(restore_rows(zip(told, windows, strict=True), height, width, 2, empty))
+    np.testing.assert_array_equal(np.concatenate(rows), whole.finish(empty))
+    assert max(map(len, rows)) <= 16
+
+
+def test_rows_come_before_the_windows_below_are_asked_for():
+    windows = tile_windows(64, 16, 16, 8)
+    asked = []
+
+    def parts():
+        for window in windows:
+            asked.append(window.y)
+            yield np.ones((16, 16, 1), np.float32), window
+
+    rows = restore_rows(parts(), 64, 16, 1, np.zeros(1, np.float32))
+    assert len(next(rows)) == 8 and asked == [0, 8]
+    assert len(next(rows)) == 8 and asked == [0, 8, 16]
