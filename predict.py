@@ -1,6 +1,7 @@
 """python predict.py RUN INPUT... --out DIR: masks of pictures, scans and records, by a trained run."""
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import cli
@@ -19,8 +20,6 @@ def main() -> int:
         "Predicts masks of pictures, scans and records.",
         several="inputs",
     )
-    from inference.inputs.sources import find_sources
-    from inference.outputs.forms import FORMS, match_images, tell_form
     from training.run_folder import RunFolder, read_config
 
     # Before TensorFlow, whose import takes seconds.
@@ -29,15 +28,10 @@ def main() -> int:
         read_config(RunFolder(Path(member)))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out: expected a folder, found the file {folder}")
-    sources = find_sources(paths["inputs"], leave_out=config.out)
-    if config.sample:
-        form, ids = tell_form(config.sample)
-        images = match_images(sources, FORMS[form], ids, config.sample)
-        others = len(sources) - len(images)
-        sources = [source for source in sources if source.where in images]
-        cli.console.print(f"{config.to:<10} of {form}; left out {others} inputs that are not of the sample")
+    sources, submission = _find(paths["inputs"], config)
     from inference.images import predict_images
     from inference.inputs.frames import read_frames
+    from inference.large.predict import divide, left_out
     from inference.outputs.submission import Submission, check_model
     from inference.outputs.table import write_failed
     from inference.outputs.writing import Outputs
@@ -50,9 +44,9 @@ def main() -> int:
     if config.gate:
         predictor = add_gate(predictor, config.gate, run)
     more = []
-    if config.sample:
-        check_model(predictor.trained, form)
-        more = [Submission(folder, predictor.trained, form, ids, images)]
+    if submission:
+        check_model(predictor.trained, submission[0])
+        more = [Submission(folder, predictor.trained, *submission)]
     failed: dict[str, str] = {}
 
     def fail(source, reason: str) -> None:
@@ -60,20 +54,58 @@ def main() -> int:
             failed[source.where] = reason
             cli.console.print(f"{'failed':<10} {source.where}: {reason}")
 
+    in_parts = predictor.trained.tile is not None and not config.sample
+    small, large = divide(sources, config.large_mpx, fail) if in_parts else (sources, [])
+    for sentence in left_out(predictor, config.save) if large else []:
+        cli.console.print(f"{'large':<10} {sentence}")
     done = itertools.count(1)
-    images = ((frame, frame.pixels) for frame in read_frames(sources, predictor.trained, fail))
+    images = ((frame, frame.pixels) for frame in read_frames(small, predictor.trained, fail))
     total = sum(source.images for source in sources)
     with cli.progress("predict", total) as report, Outputs(folder, config.save, predictor, fail, more) as outputs:
         for frame, probabilities, cleared in predict_images(predictor, images, config.batch_size):
             outputs.write(frame, probabilities, cleared)
             if frame.scan is None or frame.index == frame.scan.num_slices - 1:
                 report(next(done))
+        for number, source in enumerate(large, next(done)):
+            if row := _predict_large(source, predictor, config, partial(report, number - 1), fail):
+                outputs.add_row(row)
+                report(number)
     table = write_failed(folder, failed.items())
     written = ", ".join(["predictions.csv", *config.save, *(["submission.csv"] if config.sample else [])])
     cli.console.print(f"{'written':<10} {folder}: {written}")
     if failed:
         cli.console.print(f"{'failed':<10} {len(failed)} of {total}, see {table}")
     return int(bool(failed))
+
+
+def _find(inputs: list[str], config: FilesConfig):
+    """Returns (what is named, for a submission that of its sample alone; of a submission form, ids and images)."""
+    from inference.inputs.sources import find_sources
+    from inference.outputs.forms import FORMS, match_images, tell_form
+
+    sources = find_sources(inputs, leave_out=config.out)
+    if not config.sample:
+        return sources, None
+    form, ids = tell_form(config.sample)
+    images = match_images(sources, FORMS[form], ids, config.sample)
+    others = len(sources) - len(images)
+    cli.console.print(f"{config.to:<10} of {form}; left out {others} inputs that are not of the sample")
+    return [source for source in sources if source.where in images], (form, ids, images)
+
+
+def _predict_large(source, predictor, config: FilesConfig, tell, fail) -> dict | None:
+    """Returns the row of an image that is predicted in parts; None where that fails."""
+    from inference.large.predict import predict_large
+
+    def told(tiles: int, total: int) -> None:
+        tell(f"{source.name}: {tiles:,} of {total:,} tiles")
+
+    folder = Path(config.out)
+    try:
+        return predict_large(source.where, source.name, predictor, folder, config.save, config.batch_size, told)
+    except ValueError as error:
+        fail(source, " ".join(str(error).split()))
+        return None
 
 
 if __name__ == "__main__":

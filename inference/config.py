@@ -55,6 +55,9 @@ class FilesConfig(PredictConfig):
     save: tuple[OutputKind, ...] = ("mask", "overlay")
     """What is written beside predictions.csv: mask, overlay, probability (16-bit PNG, of scans NIfTI), array (NumPy),
     instances, contours (GeoJSON), coco, rle."""
+    large_mpx: float = 64
+    """Million pixels from which a TIFF is read and predicted in parts, so that memory does not grow with its height; of
+    models that know the raw images' own pixels (crops, or records of --tile or --size null)."""
     to: Literal["submission"] | None = None
     """Write submission.csv too, in the form of the competition whose --sample is given (Airbus ships, nuclei, clouds).
     Only the images of the sample are predicted."""

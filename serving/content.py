@@ -74,7 +74,7 @@ def open_frames(upload: Upload, trained: TrainedModel, config: ServeConfig) -> I
     def fail(_, reason: str) -> None:
         raise RefusedError(422, reason)
 
-    source = Source("upload", "upload", upload.kind, lambda: upload.data)
+    source = Source("upload", "upload", upload.kind, lambda: upload.data, "upload")
     frames = read_frames([source], trained, fail)
     try:
         yield from (_check_frame(frame, config) for frame in frames)

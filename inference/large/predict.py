@@ -6,7 +6,7 @@ lie on the disk while they are cleaned.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from imaging.raster import Raster, bounded_cache, count_pixels, is_tiff
 from imaging.restore import restore_rows
 from imaging.tiling import Window, count_tiles
 from inference.config import OutputKind
+from inference.inputs.sources import Source
 from inference.large.cleaning import clean_rows
 from inference.large.files import PREVIEW_SIDE, Preview, TiffRows, unfinished, write_contours
 from inference.large.rows import RowFile, even_strips
@@ -48,6 +49,29 @@ def is_large(file: Path | bytes, large_mpx: float) -> bool:
     if not is_tiff(file):
         raise ValueError(f"{found}; convert it to a TIFF in tiles (gdal_translate -co TILED=YES), or raise --large_mpx")
     return True
+
+
+def divide(
+    sources: Iterable[Source], large_mpx: float, fail: Callable[[Source, str], None]
+) -> tuple[list[Source], list[Source]]:
+    """Returns (sources that are read whole, large ones), in their order.
+
+    Args:
+      sources: all; members of zips are always read whole.
+      large_mpx: see `is_large`.
+      fail: gets each that is too large and cannot be read in parts, and why.
+    """
+    small: list[Source] = []
+    large: list[Source] = []
+    for source in sources:
+        path = Path(source.where)
+        try:
+            in_parts = source.kind == "picture" and path.is_file() and is_large(path, large_mpx)
+        except ValueError as error:
+            fail(source, str(error))
+        else:
+            (large if in_parts else small).append(source)
+    return small, large
 
 
 def left_out(predictor: Predictor, kinds: Sequence[OutputKind]) -> list[str]:
@@ -111,7 +135,7 @@ def predict_large(
         objects = large.count_objects(mask)
     if image is not None:
         with unfinished(place(folder / "overlays", name, ".png")) as (part,):
-            part.write_bytes(preview.overlay(image, predictor.trained.window))
+            part.write_bytes(preview.overlay(image, predictor.trained.stored_window))
     row = {"name": name, "file": str(path), "height": height, "width": width, "cleared": tiles.cleared}
     return row | large.numbers(pixels, objects)
 

@@ -88,6 +88,11 @@ class Outputs:
         self._waiting.append((frame, self._threads.submit(self._write, frame, probabilities, cleared)))
         self._collect(2 * _WRITERS)
 
+    def add_row(self, row: dict) -> None:
+        """Adds a row to predictions.csv, of what was written otherwise; behind all that was taken before."""
+        self._collect(0)
+        self._outputs[0].collect(row)
+
     def _write(self, frame: Frame, probabilities: np.ndarray, cleared: bool) -> list:
         height, width = frame.image.shape[:2]
         found = Found(frame, decide(self._predictor, probabilities, height, width, cleared), self._predictor.trained)
