@@ -80,12 +80,15 @@ def tune(
         paths = _predict(predictor, records, info, split, how.batch_size, Path(folder), progress)
         judge = _Judge(pool, task, paths)
         thresholds = _OBJECT_THRESHOLDS if task.of_objects else THRESHOLDS
-        found = {}
+        found: dict[str, Found] = {}
+        best: Postprocess = {}
         with progress("try", len(classes)) as report:
             for number, name in classes.items():
-                found[name] = search(judge.score_of(number), thresholds, task.of_objects, config.min_gain, cleans)
+                # Where a pixel has one of several classes, what one of them gains another loses.
+                score = judge.score_beside(number, best) if trained.labels.softmax else judge.score_of(number)
+                found[name] = search(score, thresholds, task.of_objects, config.min_gain, cleans)
+                best[number] = found[name].best.steps
                 report(len(found))
-        best = {number: found[name].best.steps for number, name in classes.items()}
         plain, chosen = judge.together([dict.fromkeys(classes, Steps()), best])
     if chosen <= plain:  # what one class gains, others may lose
         best, chosen = dict.fromkeys(classes, Steps()), plain
@@ -159,6 +162,10 @@ class _Judge:
             return [score_counts(self._task.metric, counts[:, [index]]) for index in range(len(candidates))]
 
         return score
+
+    def score_beside(self, number: int, others: Postprocess):
+        """Returns the score of all classes with a class's steps, and those of others, as `search` takes it."""
+        return lambda candidates: self.together([{**others, number: steps} for steps in candidates])
 
     def together(self, choices: Sequence[Postprocess]) -> list[float]:
         """Returns the score of all classes with each of several choices."""

@@ -14,7 +14,7 @@ from tensorflow import keras
 from evaluation.config import EvalConfig
 from evaluation.evaluator import evaluate
 from evaluation.statistics import count_masks, overlap_ratios
-from evaluation.tuning.choice import tune
+from evaluation.tuning.choice import _Judge, tune
 from evaluation.tuning.config import TuneConfig
 from evaluation.tuning.scoring import (
     OBJECT_METRICS,
@@ -25,6 +25,7 @@ from evaluation.tuning.scoring import (
     score_counts,
 )
 from evaluation.tuning.spool import THRESHOLDS, keep_images, read_image
+from evaluation.workers import worker_pool
 from imaging.codec import encode_png
 from imaging.objects import label_objects
 from inference.config import PredictConfig
@@ -237,6 +238,16 @@ def test_candidates_of_exclusive_classes_score_what_the_predictor_makes_of_them(
     whole = count_masks(truths, masks, ["background", "a", "b"], False)
     together = np.stack(judge_together(task, paths, [choice]))[:, 0]
     assert score_counts("dice_pooled", together) == overlap_ratios(*whole[:3])["dice_pooled"].value()
+
+
+def test_of_exclusive_classes_the_score_of_all_decides_for_each(tmp_path):
+    paths = kept(tmp_path, *random_softmax(), softmax=True)
+    candidates = [Steps(0.2), Steps(0.6, min_size=3)]
+    with worker_pool(0) as pool:
+        judge = _Judge(pool, Task("iou_pooled", [1, 2], False), paths)
+        beside = judge.score_beside(1, {2: Steps(0.7)})(candidates)
+        assert beside == judge.together([{1: steps, 2: Steps(0.7)} for steps in candidates])
+        assert beside != judge.score_of(1)(candidates)
 
 
 def softmax_model() -> TrainedModel:
