@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from imaging.codec import encode_indexed_png, encode_png
-from imaging.painting import colour, display_image, paint_classes
+from imaging.painting import display_image, paint_classes
 from imaging.rle import encode_objects
 from imaging.volume import encode_volume, volume_from_slices
 from inference.inputs.frames import Frame
 from inference.outputs.found import Found
+from inference.outputs.pictures import mask_palettes
+from inference.outputs.shapes import outlines
 from inference.run import TrainedModel
 from serving.errors import RefusedError
 from serving.schema import AnswerKind, Shape
@@ -69,8 +71,7 @@ class MaskAnswer:
         if trained.overlapping and len(names) > 1:
             raise RefusedError(422, f"class: expected one of {', '.join(names)}, for masks of classes that overlap")
         self._trained, self._names, self._chosen = trained, names, classes is not None or trained.overlapping
-        background = 0 not in trained.scored_classes or trained.overlapping
-        self._palette = [(0, 0, 0)] * background + [colour(index) for index in range(len(trained.classes))]
+        self._palette = mask_palettes(trained)[names[0] if trained.overlapping else ""]
         self._slices: list[np.ndarray] = []
         self._frame: Frame | None = None
 
@@ -146,7 +147,7 @@ class ObjectsAnswer:
 
     def _objects(self, found: Found, name: str) -> list[dict[str, Any]]:
         labels = found.labels[name]
-        polygons = _outlines(labels) if self._shape == "polygon" else {}
+        polygons = outlines(labels) if self._shape == "polygon" else {}
         codes = encode_objects(labels) if self._shape == "rle" else []
         objects = []
         for one in found.objects(name):
@@ -188,13 +189,3 @@ class ObjectsAnswer:
             image |= {"slices": len(self._rows), "spacing_mm": list(frame.spacing_mm)}
             answer["slices"] = [{"index": index, "pixels": row["pixels"]} for index, row in enumerate(self._rows)]
         return json.dumps(answer).encode(), "application/json"
-
-
-def _outlines(labels: np.ndarray) -> dict[int, list]:
-    """Returns the polygons of each object of int32 [height, width]: rings of (x, y), holes behind their outline."""
-    from rasterio.features import shapes
-
-    outlines: dict[int, list] = {}
-    for polygon, number in shapes(labels, mask=labels > 0, connectivity=4):
-        outlines.setdefault(int(number), []).append(polygon["coordinates"])
-    return outlines

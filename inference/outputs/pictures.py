@@ -38,6 +38,18 @@ class Volumes:
         return volume_from_slices([slices[index] for index in range(scan.num_slices)], scan.geometry)
 
 
+def mask_palettes(trained: TrainedModel) -> dict[str, list[tuple[int, int, int]]]:
+    """Returns the colours of a mask's values: black, and those of the overlays; of overlapping classes by class.
+
+    Of exclusive ones there is one mask, whose name is empty.
+    """
+    names = list(trained.scored_classes.values())
+    colours = [colour(index) for index in range(len(names))]
+    if trained.overlapping:
+        return {name: [(0, 0, 0), tint] for name, tint in zip(names, colours, strict=True)}
+    return {"": ([] if 0 in trained.scored_classes else [(0, 0, 0)]) + colours}
+
+
 class Masks:
     """masks/<name>.png, an indexed PNG of class numbers; of overlapping classes masks/<name>.<class>.png, 0 and 1.
 
@@ -47,13 +59,8 @@ class Masks:
 
     def __init__(self, folder: Path, trained: TrainedModel):
         self._folder, self._overlapping = folder / "masks", trained.overlapping
-        names = list(trained.scored_classes.values())
-        self._volumes = {name: Volumes() for name in ("", *names)}
-        colours = [colour(index) for index in range(len(names))]
-        background = [(0, 0, 0)] if 0 not in trained.scored_classes else []
-        self._palettes = {"": background + colours}
-        if self._overlapping:
-            self._palettes = {name: [(0, 0, 0), tint] for name, tint in zip(names, colours, strict=True)}
+        self._palettes = mask_palettes(trained)
+        self._volumes = {name: Volumes() for name in self._palettes}
 
     def write(self, found: Found) -> None:
         """Writes the mask of a frame."""

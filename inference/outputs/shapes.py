@@ -33,25 +33,25 @@ class Contours:
             return
         features = []
         for name, labels in found.labels.items():
-            outlines = _outlines(labels)
+            polygons = outlines(labels)
             for one in found.objects(name):
                 properties = {"class": name, "object": one.number, "pixels": int(one.area.sum())}
                 properties["score"] = round(one.score, 4)
-                geometry = {"type": "MultiPolygon", "coordinates": outlines[one.number]}
+                geometry = {"type": "MultiPolygon", "coordinates": polygons[one.number]}
                 features.append({"type": "Feature", "properties": properties, "geometry": geometry})
         text = json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
         write_whole(place(self._folder, found.frame.name, ".geojson"), text.encode())
 
 
-def _outlines(labels: np.ndarray) -> dict[int, list]:
+def outlines(labels: np.ndarray) -> dict[int, list]:
     """Returns the polygons of each object, int32 [height, width]: rings of (x, y), holes behind their outline."""
     from rasterio.features import shapes
 
-    outlines: dict[int, list] = {}
+    polygons: dict[int, list] = {}
     # Parts that touch at a corner alone are polygons of their own: one that meets itself there would not be valid.
     for polygon, number in shapes(labels, mask=labels > 0, connectivity=4):
-        outlines.setdefault(int(number), []).append(polygon["coordinates"])
-    return outlines
+        polygons.setdefault(int(number), []).append(polygon["coordinates"])
+    return polygons
 
 
 class Coco:
