@@ -113,7 +113,7 @@ class RecordsInfo:
     @property
     def stretched(self) -> bool:
         """Whether images were stretched to one size; else their pixels are those of the raw images."""
-        return self.config["size"] is not None and not self.config["tile"]
+        return self.config.get("size") is not None and not self.config.get("tile", False)
 
     @property
     def folds(self) -> list[str]:
