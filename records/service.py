@@ -97,6 +97,8 @@ def distribute_parts(
     threads = tf.data.AUTOTUNE if config.threads is None else config.threads
 
     def part_records(number):
+        # Of the graph that a dataset makes of this function: the program's own seed neither counts nor changes.
+        tf.random.set_seed(1)
         epoch, part = number // num_parts, number % num_parts
         shards = tf.random.experimental.stateless_shuffle(tf.range(len(files)), seed=[seed, epoch], alg="philox")
         shards = tf.data.Dataset.from_tensor_slices(shards[borders[part] : borders[part + 1]])

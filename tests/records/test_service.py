@@ -44,6 +44,12 @@ def start(folder, *arguments):
     )
 
 
+@pytest.fixture(autouse=True)
+def seeded_program():
+    """The program has a seed of its own, the one that TensorFlow treats differently."""
+    tf.random.set_seed(0)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """(HOST:PORT of the dispatcher, the processes: dispatcher, worker, worker, their first lines)."""
