@@ -14,7 +14,7 @@ help:
 	@echo "make test       lint and tests"
 	@echo "make test-slow  the tests that train for minutes"
 	@echo "make test-gpu   the tests that need GPUs, on those of this machine"
-	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training, evaluation"
+	@echo "make benchmark  preprocess against other writers, image codings, input against other loaders, training, evaluation, serving"
 	@echo "make notebook   what a records folder holds, in pictures: RECORDS=data/nuclei"
 	@echo "make results    where a model fails, in pictures: RUNS=runs/nuclei RECORDS=data/nuclei"
 	@echo "make setup      only .venv with the pinned requirements"
@@ -60,6 +60,8 @@ demo: setup
 	$(BIN)/python -m records info data/demo
 	$(BIN)/python train.py data/demo runs/demo --config recipes/demo.yaml
 	$(BIN)/python test.py runs/demo data/demo
+	$(BIN)/python predict.py runs/demo 'data/demo-raw/*/images/*.png' --out runs/demo/found
+	@echo "serve it   $(BIN)/python serve.py runs/demo    (then open http://127.0.0.1:8000)"
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -81,6 +83,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.input
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.serving
 
 RECORDS ?= data/nuclei
 notebook: setup-dev

@@ -31,19 +31,13 @@ def main() -> int:
     sources, submission = _find(paths["inputs"], config)
     from inference.images import predict_images
     from inference.inputs.frames import read_frames
-    from inference.large.predict import divide, left_out
+    from inference.large.predict import divide, left_out, predict_source
     from inference.outputs.submission import Submission, check_model
     from inference.outputs.table import write_failed
     from inference.outputs.writing import Outputs
-    from inference.predictor import add_gate, load_predictor
-    from training.devices import choose_strategy
+    from inference.segmenter import load_segmenter
 
-    predictor = load_predictor(paths["run"], config, choose_strategy(config.virtual_replicas)[0])
-    if predictor.trained.task != "segment":
-        raise ValueError(f"{run.path}: expected a run that segments, found one of --task {predictor.trained.task}")
-    if config.gate:
-        predictor = add_gate(predictor, config.gate, run)
-    more = []
+    predictor, more = load_segmenter(run, config), []
     if submission:
         check_model(predictor.trained, submission[0])
         more = [Submission(folder, predictor.trained, *submission)]
@@ -67,7 +61,7 @@ def main() -> int:
             if frame.scan is None or frame.index == frame.scan.num_slices - 1:
                 report(next(done))
         for number, source in enumerate(large, next(done)):
-            if row := _predict_large(source, predictor, config, partial(report, number - 1), fail):
+            if row := predict_source(source, predictor, config, partial(report, number - 1), fail):
                 outputs.add_row(row)
                 report(number)
     table = write_failed(folder, failed.items())
@@ -91,21 +85,6 @@ def _find(inputs: list[str], config: FilesConfig):
     others = len(sources) - len(images)
     cli.console.print(f"{config.to:<10} of {form}; left out {others} inputs that are not of the sample")
     return [source for source in sources if source.where in images], (form, ids, images)
-
-
-def _predict_large(source, predictor, config: FilesConfig, tell, fail) -> dict | None:
-    """Returns the row of an image that is predicted in parts; None where that fails."""
-    from inference.large.predict import predict_large
-
-    def told(tiles: int, total: int) -> None:
-        tell(f"{source.name}: {tiles:,} of {total:,} tiles")
-
-    folder = Path(config.out)
-    try:
-        return predict_large(source.where, source.name, predictor, folder, config.save, config.batch_size, told)
-    except ValueError as error:
-        fail(source, " ".join(str(error).split()))
-        return None
 
 
 if __name__ == "__main__":

@@ -23,14 +23,11 @@ def main() -> None:
         read_config(RunFolder(Path(member)))
     key = read_key(config, os.environ.get("SEGMENTATION_API_KEY"))
     with open_socket(config.host, config.port) as opened:  # before TensorFlow, whose import takes seconds
-        from inference.predictor import add_gate, load_predictor
+        from inference.segmenter import load_segmenter
         from serving.app import make_app
         from serving.service import Service
-        from training.devices import choose_strategy
 
-        predictor = load_predictor(paths["run"], config, choose_strategy(config.virtual_replicas)[0])
-        if config.gate:
-            predictor = add_gate(predictor, config.gate, run)
+        predictor = load_segmenter(run, config)
         service = Service(predictor, config)
         host, port = opened.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

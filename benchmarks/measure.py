@@ -93,7 +93,8 @@ def reset_peak() -> float:
     return memory_mib("VmRSS")
 
 
-def memory_mib(name: str) -> float:
-    """Returns a field of /proc/self/status in MiB: VmRSS is what this process holds, VmHWM the peak (Linux)."""
-    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+def memory_mib(name: str, pid: int | str = "self") -> float:
+    """Returns a field of a process' status in MiB: VmRSS is what it holds, VmHWM the peak (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     return int(status[name].split()[0]) / 2**10

@@ -75,7 +75,10 @@ def evaluate(
         chosen = {f"{index + 1:02d}": (key, None) for index, key in enumerate(watch.keys[: 3 * config.pictures])}
     show = original.show if original else _shower(predictor, records, info, [key for key, _ in chosen.values()])
     window = info.stored_window(trained.window)
-    draw_images(folder, chosen, show, trained.scored_classes, trained.overlapping, window)
+    # Slices of a CT are no pictures that predict.py or a server would take, nor may contrast be stretched twice.
+    unit, transform = (trained.intensity or {}).get("unit"), (trained.intensity or {}).get("transform", "none")
+    keep = unit != "HU" and transform == "none"
+    draw_images(folder, chosen, show, trained.scored_classes, trained.overlapping, window, keep)
     return metrics
 
 

@@ -16,7 +16,7 @@ METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE = "metrics.json", "per_image.csv", 
 SUBMISSION_FILE = "submission.csv"
 CONFUSION_FILE, CALIBRATION_FILE = "confusion.csv", "calibration.csv"
 EVALUATED_FILE, REPORT_FILE = "evaluated.json", "report.html"
-PICTURES_FOLDER, PREDICTIONS_FOLDER = "result-image", "predictions"
+PICTURES_FOLDER, PREDICTIONS_FOLDER, EXAMPLES_FOLDER = "result-image", "predictions", "examples"
 NO_CLASS = "none of them"
 """The last row and column of confusion.csv where classes overlap."""
 
@@ -34,12 +34,12 @@ def evaluation_name(config: EvalConfig, info: RecordsInfo, trained_on: str) -> s
 
 def clear_folder(folder: Path) -> None:
     """Makes the folder, without what an earlier evaluation left: old and new files must not mix."""
-    pictures, predictions = folder / PICTURES_FOLDER, folder / PREDICTIONS_FOLDER
-    pictures.mkdir(parents=True, exist_ok=True)
-    for old in [*pictures.glob("*.png"), *predictions.glob("*.png")]:
-        old.unlink()
-    if predictions.is_dir() and not any(predictions.iterdir()):
-        predictions.rmdir()
+    for name in (PICTURES_FOLDER, PREDICTIONS_FOLDER, EXAMPLES_FOLDER):
+        for old in (folder / name).glob("*.png"):
+            old.unlink()
+        if (folder / name).is_dir() and not any((folder / name).iterdir()):
+            (folder / name).rmdir()
+    (folder / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
     tables = (METRICS_FILE, PER_IMAGE_FILE, PER_GROUP_FILE, CONFUSION_FILE, CALIBRATION_FILE)
     for name in (*tables, EVALUATED_FILE, REPORT_FILE, SUBMISSION_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -10,11 +10,19 @@ import pandas as pd
 from evaluation.calibration import calibration_table
 from evaluation.config import ScoreConfig
 from evaluation.csv_tables import per_group_table, per_image_table
-from evaluation.folder import CALIBRATION_FILE, PER_GROUP_FILE, PER_IMAGE_FILE, PICTURES_FOLDER, write_confusion
+from evaluation.folder import (
+    CALIBRATION_FILE,
+    EXAMPLES_FOLDER,
+    PER_GROUP_FILE,
+    PER_IMAGE_FILE,
+    PICTURES_FOLDER,
+    write_confusion,
+)
 from evaluation.pictures import draw_comparison, file_name
 from evaluation.scores import Scores, summarize_all
 from evaluation.tally import Tally
 from evaluation.workers import default_workers, worker_pool
+from imaging.codec import encode_png
 from records.info import RecordsInfo, scored_classes
 
 _FEW = 100
@@ -81,6 +89,7 @@ def draw_images(
     classes: dict[int, str],
     overlapping: bool,
     window: tuple[float, float] | None = None,
+    keep: bool = False,
 ) -> None:
     """Draws images with their masks into result-image/.
 
@@ -91,10 +100,16 @@ def draw_images(
       classes: names of the classes to show, by index or bit.
       overlapping: whether masks are bit fields.
       window: the stored values to show as black and white.
+      keep: whether the images themselves go into examples/, under the same names.
     """
+    examples = folder / EXAMPLES_FOLDER
+    if keep:
+        examples.mkdir(exist_ok=True)
     for name, (key, dice) in chosen.items():
         image, truth, prediction = show(key)
         rank = name.replace("-0", " ").replace("-", " ")
         title = key[:40] if dice is None else f"{rank}: Dice {dice:.3f}   {key[:40]}"
         path = folder / PICTURES_FOLDER / f"{name}-{file_name(key)}.png"
+        if keep:
+            (examples / path.name).write_bytes(encode_png(image))
         draw_comparison(path, image, truth, prediction, classes, title, overlapping, window)

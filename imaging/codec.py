@@ -5,7 +5,7 @@ whose checksum is wrong), so containers are checked first: every checksum of a P
 checksums; `examine_image` decodes it strictly, `decode_image` does not do so again.
 
 Colours are RGB in arrays; OpenCV's BGR never leaves this module. The EXIF rotation of JPEG and PNG is ignored, as
-TensorFlow's decoders ignore it: an image means its stored pixels. OpenCV does apply the orientation of a TIFF.
+TensorFlow's decoders ignore it: an image means its stored pixels. The orientation of a TIFF is applied.
 """
 
 import io
@@ -28,8 +28,8 @@ TIFF_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # the last t
 _PNG_GREY, _PNG_PALETTE, _PNG_GREY_ALPHA = 0, 3, 4
 
 MAX_PIXELS = 2**30
-"""Larger images are refused by their headers: a file of some bytes can claim more than any memory holds. OpenCV refuses
-them too, in words of its own; Pillow's limit is lower than satellite scenes are large."""
+"""Larger images are refused by their headers: a file of some bytes can claim more than any memory holds. Pillow's limit
+is lower than satellite scenes are large."""
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -46,7 +46,7 @@ def decode_image(data: bytes) -> np.ndarray:
         raise ValueError(f"expected 8 or 16 bit pixels, found {pixels.dtype}")
     if pixels.ndim == 2:
         return pixels[:, :, np.newaxis]
-    if data.startswith(PNG_SIGNATURE) and _png_header(data)[1] == _PNG_GREY_ALPHA:
+    if pixels.shape[2] == 2 or (data.startswith(PNG_SIGNATURE) and _png_header(data)[1] == _PNG_GREY_ALPHA):
         return np.ascontiguousarray(pixels[:, :, :1])
     return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
@@ -136,9 +136,9 @@ def decode_mask(data: bytes) -> np.ndarray:
     else:
         pixels = _decode_unchanged(data)
     if pixels.ndim == 3:
-        if pixels.shape[2] == 4 and np.ptp(pixels[:, :, 3]) and not np.ptp(pixels[:, :, :3]):
+        if pixels.shape[2] in (2, 4) and np.ptp(pixels[:, :, -1]) and not np.ptp(pixels[:, :, :-1]):
             raise ValueError("expected a mask in the pixels' values, found it in the alpha channel alone")
-        if (pixels[:, :, :1] != pixels[:, :, 1:3]).any():
+        if pixels.shape[2] > 2 and (pixels[:, :, :1] != pixels[:, :, 1:3]).any():
             raise ValueError("expected a mask of one value per pixel (grey or palette), found a colour image")
         pixels = pixels[:, :, 0]
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -204,19 +204,31 @@ def image_format(data: bytes) -> str | None:
 def _decode_unchanged(data: bytes) -> np.ndarray:
     _check_container(data)
     try:
-        if data.startswith(TIFF_SIGNATURES):
-            _check_tiff(data)
-            _, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            if len(pages) > 1:
-                raise ValueError(f"expected one image, found a TIFF of {len(pages)} pages")
-            pixels = pages[0] if pages else None
-        else:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if data.startswith(TIFF_SIGNATURES) and (pixels := _decode_tiff(data)) is not None:
+            return pixels
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ValueError(f"the image cannot be decoded: {error.err}") from error
     if pixels is None:
         raise ValueError("the image is damaged, or of a format that is not supported")
     return pixels
+
+
+def _decode_tiff(data: bytes) -> np.ndarray | None:
+    """Returns the pixels of a TIFF as OpenCV has them, grey, BGR or BGRA, or grey and alpha; None: OpenCV decodes it.
+
+    GDAL comes first: OpenCV 4.11 multiplies 8-bit colours by their alpha, takes overviews for pages, and fails at tiles
+    of 16 pixels. But it knows palettes, 0 for white, and where the first row lies.
+    """
+    from imaging.raster import decode_tiff  # GDAL is loaded for TIFFs alone
+
+    bands = decode_tiff(data)
+    if bands is None:
+        _check_tiff(data)
+        return None
+    if bands.shape[2] < 3:
+        return bands[:, :, 0] if bands.shape[2] == 1 else bands
+    return cv2.cvtColor(bands, cv2.COLOR_RGBA2BGRA if bands.shape[2] == 4 else cv2.COLOR_RGB2BGR)
 
 
 def _check_container(data: bytes) -> None:

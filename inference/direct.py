@@ -29,6 +29,7 @@ class DirectModel:
     """A predictor whose batches have a few fixed sizes, so that TensorFlow makes a graph for each of them once.
 
     Attributes:
+      shape: (height, width, channels) of what is predicted at once.
       sizes: images at once, ascending: the devices times powers of two; batches are padded to the next of them.
     """
 
@@ -43,7 +44,7 @@ class DirectModel:
         if shape is None:
             raise ValueError("expected a model of crops, or of whole images of one size, found one of any size")
         self._predictor = predictor
-        self._shape = (*shape, predictor.trained.channels)
+        self.shape = (*shape, predictor.trained.channels)
         devices = predictor.strategy.num_replicas_in_sync
         most = max(batch_size // devices, 1)
         powers = [2**power for power in range(most.bit_length())]
@@ -58,8 +59,8 @@ class DirectModel:
           ValueError: the image needs too many tiles, or is no image for the model.
         """
         side, (height, width, _) = self._predictor.trained.tile, image.shape
-        if side is None and image.shape != self._shape:
-            raise ValueError(f"expected an image of the shape {list(self._shape)}, found {list(image.shape)}")
+        if side is None and image.shape != self.shape:
+            raise ValueError(f"expected an image of the shape {list(self.shape)}, found {list(image.shape)}")
         count = count_tiles(height, width, side, self._predictor.tile_overlap) if side else 1
         return cut_parts(b"", image, self._predictor), count
 
@@ -67,7 +68,7 @@ class DirectModel:
         """Returns what is predicted for parts of whatever images, at most as many as the largest size."""
         strategy, count = self._predictor.strategy, len(parts)
         size = next(size for size in self.sizes if size >= count)
-        images = np.zeros((size, *self._shape), self._predictor.trained.dtype)
+        images = np.zeros((size, *self.shape), self._predictor.trained.dtype)
         for index, part in enumerate(parts):
             images[index] = part["image"]
         weights = np.arange(size) < count
@@ -108,6 +109,6 @@ class DirectModel:
 
     def warm_up(self) -> None:
         """Makes the graphs of all sizes."""
-        blank = {"image": np.zeros(self._shape, self._predictor.trained.dtype)}
+        blank = {"image": np.zeros(self.shape, self._predictor.trained.dtype)}
         for size in self.sizes:
             self.predict([blank] * size)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from imaging.restore import Restored, restore_mask
 from imaging.tiling import Window, cut, tile_windows
 from inference.config import PredictConfig
-from inference.gate import Gate, check_gate, object_probabilities, read_tuned
+from inference.gate import Gate, object_probabilities
 from inference.postprocess import Postprocess, Steps, clean_mask, read_postprocess
 from inference.run import TrainedModel, combine, load_run
 from training.run_folder import RunFolder
@@ -232,29 +232,6 @@ def load_predictor(run: str, config: PredictConfig, strategy: tf.distribute.Stra
         path = RunFolder(Path(run)).postprocess
         postprocess = read_postprocess(path, config.way, trained.digest, classes) or {}
     return Predictor(trained, strategy, postprocess, overlap=config.overlap)
-
-
-def add_gate(predictor: Predictor, gate: str, run: RunFolder) -> Predictor:
-    """Returns the predictor with a gate, whose threshold test.py has found before.
-
-    Args:
-      predictor: without one.
-      gate: RUN folder of a classifier.
-      run: RUN folder of the predictor, with gate.json.
-
-    Raises:
-      ValueError: it is no gate for this predictor, or no threshold was found for the two.
-    """
-    with predictor.strategy.scope():
-        classifier = load_run(RunFolder(Path(gate)))
-    check_gate(classifier, predictor.trained, gate, str(run.path))
-    tuned = read_tuned(run.gate, predictor.gate_identity(classifier))
-    if tuned is None:
-        raise ValueError(
-            f"gate: expected its threshold in {run.gate}, found none for these models and steps; run `python test.py "
-            f"{run.path} RECORDS --gate {gate}` on the records of the training first"
-        )
-    return dataclasses.replace(predictor, gate=Gate(classifier.model, tuned["threshold"]))
 
 
 def classify_batches(

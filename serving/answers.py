@@ -31,6 +31,7 @@ _KINDS: dict[tuple[str, str], AnswerKind] = {
     ("image/png", ""): "mask",
     ("image/*", ""): "mask",
     ("application/gzip", ""): "mask",
+    ("application/json", "view"): "view",
     ("image/png", "overlay"): "overlay",
 }
 """Answers by media type and its parameter `profile`."""
@@ -127,8 +128,8 @@ class ObjectsAnswer:
     """JSON, see `serving.schema.Answer`."""
 
     def __init__(self, trained: TrainedModel, classes: list[str] | None, shape: Shape):
+        self._trained, self._shape = trained, shape
         self._names = classes or list(trained.scored_classes.values())
-        self._shape = shape
         self._rows: list[dict[str, Any]] = []
         self._frame: Frame | None = None
 
@@ -168,6 +169,10 @@ class ObjectsAnswer:
 
     def finish(self) -> tuple[bytes, str]:
         """Returns the JSON."""
+        return json.dumps(self.tell()).encode(), "application/json"
+
+    def tell(self) -> dict[str, Any]:
+        """Returns the content of the JSON."""
         frame, first = self._frame, self._rows[0]
         height, width = frame.image.shape[:2]
         image: dict[str, Any] = {"height": height, "width": width}
@@ -188,4 +193,4 @@ class ObjectsAnswer:
         if frame.scan is not None:
             image |= {"slices": len(self._rows), "spacing_mm": list(frame.spacing_mm)}
             answer["slices"] = [{"index": index, "pixels": row["pixels"]} for index, row in enumerate(self._rows)]
-        return json.dumps(answer).encode(), "application/json"
+        return answer

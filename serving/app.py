@@ -14,13 +14,17 @@ from starlette.requests import ClientDisconnect
 from serving.answers import choose_answer
 from serving.description import describe_model
 from serving.errors import RefusedError
-from serving.guard import OPEN_PATHS, Guard, error_response
+from serving.guard import Guard, error_response
 from serving.schema import Answer, AnswerKind, ErrorAnswer, JsonUpload, ModelAnswer, Shape, State
 from serving.service import Service, Wish
 from serving.uploads import read_body, take_file
+from serving.web import PAGE_PATHS, add_examples, add_page, find_examples
 
 _PREDICT, _MODEL, _METRICS, _OPENAPI = "/v1/predict", "/v1/model", "/metrics", "/openapi.json"
-_COUNTED = OPEN_PATHS | {_PREDICT, _MODEL, _METRICS, _OPENAPI}
+_HEALTH, _READY = "/healthz", "/readyz"
+_COUNTED = frozenset({"/", _PREDICT, _MODEL, _METRICS, _OPENAPI, _HEALTH, _READY})
+# Who watches over the server has no key, nor has who opens the page, which asks for it. They tell nothing.
+_OPEN = PAGE_PATHS | {_HEALTH, _READY}
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "required": ["file"], "properties": {"file": _BINARY["schema"]}}
@@ -45,7 +49,6 @@ def make_app(service: Service, run: Path, key: str | None) -> FastAPI:
       run: RUN folder.
       key: that clients need; None: none.
     """
-    model = describe_model(service, run)
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -56,36 +59,47 @@ def make_app(service: Service, run: Path, key: str | None) -> FastAPI:
 
     # FastAPI's pages of the documentation load scripts from other hosts.
     app = FastAPI(title="Segmentation", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, key=key, metrics=service.metrics, paths=_COUNTED)
+    app.add_middleware(Guard, key=key, metrics=service.metrics, paths=_COUNTED, open_paths=_OPEN)
     _answer_errors(app)
+    examples = find_examples(run)
+    _add_states(app, service)
+    _add_model(app, describe_model(service, run, [example for example, *_ in examples]))
+    _add_metrics(app, service)
+    _add_predict(app, service)
+    add_examples(app, examples)
+    add_page(app)
+    return app
 
-    @app.get("/healthz", response_model=State, responses=_errors(503))
+
+def _add_states(app: FastAPI, service: Service) -> None:
+    @app.get(_HEALTH, response_model=State, responses=_errors(503))
     async def is_healthy() -> State:
         """Whether the process works."""
         if service.batcher.ready.done() and not service.batcher.is_alive:
             raise RefusedError(503, "the model failed; see the server's output")
         return State(status="ok")
 
-    @app.get("/readyz", response_model=State, responses=_errors(503))
+    @app.get(_READY, response_model=State, responses=_errors(503))
     async def is_ready() -> State:
         """Whether predictions are answered: the model is warm, and the server does not stop."""
         service.check_ready()
         return State(status="ok")
 
+
+def _add_model(app: FastAPI, model: ModelAnswer) -> None:
     @app.get(_MODEL, response_model=ModelAnswer, responses=_errors(401, 421))
     async def tell_model() -> ModelAnswer:
         """What is served."""
         return model
 
+
+def _add_metrics(app: FastAPI, service: Service) -> None:
     text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
     @app.get(_METRICS, response_class=Response, responses=text | _errors(401, 421))
     async def tell_metrics() -> Response:
         """Counters for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    _add_predict(app, service)
-    return app
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from imaging.codec import JPEG_SIGNATURE, PNG_SIGNATURE, TIFF_SIGNATURES
 from inference.inputs.frames import Frame, read_frames
@@ -25,8 +25,6 @@ _HEADER_BYTES = 540
 _MOST_EXTENSIONS = 16 * 2**20
 """Bytes between a NIfTI's header and its voxels, and behind them."""
 
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 322, 323
-
 
 class Upload(NamedTuple):
     """A file that is small enough.
@@ -35,11 +33,13 @@ class Upload(NamedTuple):
       kind: "picture" or "scan".
       data: its bytes, of a scan without gzip.
       memory: bytes that it may take until it is answered, estimated.
+      pixels: of the picture, or voxels of the scan.
     """
 
     kind: Kind
     data: bytes
     memory: int
+    pixels: int
 
 
 def examine(data: bytes, trained: TrainedModel, config: ServeConfig) -> Upload:
@@ -61,7 +61,8 @@ def examine(data: bytes, trained: TrainedModel, config: ServeConfig) -> Upload:
     if height * width > config.max_pixels:
         raise RefusedError(413, f"expected at most {config.max_pixels} pixels, found {height}x{width}")
     # As stored and prepared, 2 bytes of 3 channels each; weighted sums in float64; float32 at both sizes, and masks.
-    return Upload("picture", data, height * width * (24 + 20 * trained.labels.outputs) + len(data))
+    pixels = height * width
+    return Upload("picture", data, pixels * (24 + 20 * trained.labels.outputs) + len(data), pixels)
 
 
 def open_frames(upload: Upload, trained: TrainedModel, config: ServeConfig) -> Iterator[Frame]:
@@ -98,27 +99,19 @@ def _picture_size(data: bytes) -> tuple[int, int]:
     if data.startswith(PNG_SIGNATURE) and len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
         return height, width
+    if data.startswith(TIFF_SIGNATURES):
+        from imaging.raster import tiff_size  # GDAL is loaded for TIFFs alone
+
+        try:
+            return tiff_size(data)
+        except ValueError as error:
+            raise RefusedError(422, str(error)) from error
     try:
-        if data.startswith(TIFF_SIGNATURES):
-            return _tiff_size(data)
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "BMP"]) as image:
             return image.height, image.width
     # Pillow's readers raise what they like.
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error) as error:
         raise RefusedError(422, "the image is damaged: its header cannot be read") from error
-
-
-def _tiff_size(data: bytes) -> tuple[int, int]:
-    """Returns (height, width) of a TIFF's one page, or of its tiles where they are larger."""
-    stream = io.BytesIO(data)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if data[2:4] in (b"+\0", b"\0+") else 8))
-    stream.seek(tags.next)
-    tags.load(stream)
-    # OpenCV would decode all pages before it told how many they are.
-    if tags.next:
-        raise RefusedError(422, "expected one image, found a TIFF of several pages")
-    height, width = int(tags[_TIFF_HEIGHT]), int(tags[_TIFF_WIDTH])
-    return max(height, int(tags.get(_TIFF_TILE_HEIGHT, 0))), max(width, int(tags.get(_TIFF_TILE_WIDTH, 0)))
 
 
 def _is_nifti(data: bytes) -> bool:
@@ -141,7 +134,7 @@ def _examine_scan(data: bytes, config: ServeConfig) -> Upload:
             raise RefusedError(413, f"expected {end} bytes in the gzip, as the NIfTI's header says, found more")
         data = content
     # The file, the volume as int16, its copy in the order of the axes, and the mask.
-    return Upload("scan", data, len(data) + 5 * voxels)
+    return Upload("scan", data, len(data) + 5 * voxels, voxels)
 
 
 def _nifti_size(header: bytes) -> tuple[int, int]:

@@ -12,9 +12,6 @@ from serving.config import is_loopback
 from serving.errors import RefusedError
 from serving.metrics import Metrics
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Without a key: they tell nothing, and who watches over the server has none."""
-
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -29,9 +26,17 @@ _log = logging.getLogger(__name__)
 class Guard:
     """An ASGI middleware."""
 
-    def __init__(self, app: Any, key: str | None, metrics: Metrics, paths: frozenset[str]):
-        """Takes the application, the key that clients need (None: none), and the paths that are counted by name."""
-        self._app, self._key, self._metrics, self._paths = app, key, metrics, paths
+    def __init__(self, app: Any, key: str | None, metrics: Metrics, paths: frozenset[str], open_paths: frozenset[str]):
+        """Takes the application and who may ask.
+
+        Args:
+          app: ASGI application.
+          key: that clients need; None: none.
+          metrics: that count.
+          paths: that are counted by name.
+          open_paths: that everybody may have, without a key.
+        """
+        self._app, self._key, self._metrics, self._paths, self._open = app, key, metrics, paths, open_paths
 
     async def __call__(self, scope, receive, send) -> None:
         """Answers a request."""
@@ -65,10 +70,12 @@ class Guard:
 
     def _check(self, scope) -> None:
         """Raises RefusedError unless the client may ask."""
-        if scope["path"] in OPEN_PATHS:
-            return
         headers = Headers(scope=scope)
-        if self._key is not None:
+        if self._key is None:
+            if not is_loopback(_host_name(headers.get("host", ""))):
+                # A page from elsewhere, whose name was made to mean this machine, must not read what is here.
+                raise RefusedError(421, "host: expected this machine's own name or address, found another")
+        elif scope["path"] not in self._open:
             given = headers.get("x-api-key", "")
             kind, _, token = headers.get("authorization", "").partition(" ")
             if not given and kind.lower() == "bearer":
@@ -76,9 +83,6 @@ class Guard:
             if not hmac.compare_digest(given.encode(), self._key.encode()):
                 wanted = {"WWW-Authenticate": "Bearer", "Connection": "close"}
                 raise RefusedError(401, "expected the API key in X-API-Key or as a Bearer token", wanted)
-        elif not is_loopback(_host_name(headers.get("host", ""))):
-            # A page from elsewhere, whose name was made to mean this machine, must not read what is here.
-            raise RefusedError(421, "host: expected this machine's own name or address, found another")
 
 
 def error_response(error: RefusedError) -> Response:

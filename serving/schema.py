@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-AnswerKind = Literal["objects", "mask", "overlay"]
+AnswerKind = Literal["objects", "mask", "overlay", "view"]
 Shape = Literal["polygon", "rle", "none"]
 
 
@@ -62,6 +62,20 @@ class SliceFound(BaseModel):
     pixels: dict[str, int] = Field(description="By class.")
 
 
+class View(BaseModel):
+    """What was found, to be drawn, in base64.
+
+    Of pictures a gzip of a byte for each pixel, row by row (browsers may change pixels of images that they are asked to
+    tell); of scans a NIfTI of 8 bits on the scan's grid.
+    """
+
+    image: str | None = Field(None, description="The picture as people see it: PNG of 8 bits.")
+    areas: dict[str, str] = Field(description="By class: 1 where it is, else 0.")
+    probabilities: dict[str, str] = Field(
+        description="By class, in 256 levels: at least k exactly where the probability is at least k/256."
+    )
+
+
 class Answer(BaseModel):
     """What was found."""
 
@@ -70,13 +84,29 @@ class Answer(BaseModel):
     classes: dict[str, ClassFound]
     objects: list[ObjectFound] = Field(description="Of a picture; a scan has none.")
     slices: list[SliceFound] | None = Field(None, description="Of a scan.")
+    view: View | None = Field(None, description="Where it was asked for.")
+
+
+class Example(BaseModel):
+    """An image that the model was judged on."""
+
+    name: str = Field(description="Its key, as files are named for it.")
+    rank: str = Field(description="Such as best-01.")
+    evaluation: str
+    image: bool = Field(description="Whether the image itself is there, beside the picture of what was found in it.")
 
 
 class ModelAnswer(BaseModel):
     """What is served."""
 
+    name: str = Field(description="Of the run.")
     classes: list[str] = Field(description="That are found.")
+    colours: list[str] = Field(description="Of the classes in overlays, as #rrggbb.")
     overlapping: bool = Field(description="Whether a pixel may belong to several.")
+    covers: bool = Field(
+        description="Whether every pixel belongs to one of the classes: then one threshold for all of "
+        "them changes nothing."
+    )
     input: Literal["picture", "scan"] = Field(description="A scan is a CT in NIfTI, in Hounsfield units.")
     channels: int
     dtype: str
@@ -93,6 +123,7 @@ class ModelAnswer(BaseModel):
     fingerprint: str = Field(description="Of the records it was trained on.")
     sha256: str = Field(description="Of the model.")
     limits: dict[str, float]
+    examples: list[Example] = Field(description="Of the newest evaluation.")
 
 
 class State(BaseModel):

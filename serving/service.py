@@ -22,6 +22,7 @@ from serving.errors import RefusedError, busy
 from serving.metrics import Metrics
 from serving.schema import AnswerKind, Shape
 from serving.uploads import decode_json
+from serving.view import ViewAnswer, view_bytes
 
 
 class Wish(NamedTuple):
@@ -44,13 +45,11 @@ class Service:
     """A predictor that answers many at once."""
 
     def __init__(self, predictor: Predictor, config: ServeConfig):
-        """Takes a predictor, whose model nobody else calls from then on.
+        """Takes a predictor that segments, whose model nobody else calls from then on.
 
         Raises:
           ValueError: it cannot be served.
         """
-        if predictor.trained.task != "segment":
-            raise ValueError(f"run: expected one that segments, found one of --task {predictor.trained.task}")
         self.predictor, self.config = predictor, config
         self.model = DirectModel(predictor, config.batch_size)
         self.metrics = Metrics()
@@ -104,7 +103,9 @@ class Service:
         if is_json:
             body = await self._in_thread(decode_json, body)
         upload = await self._in_thread(examine, body, self.predictor.trained, self.config)
-        with self.admission.reserve(upload.memory):
+        num_classes = len(self.predictor.trained.scored_classes)
+        memory = upload.memory + (view_bytes(upload.pixels, num_classes) if wish.answer == "view" else 0)
+        with self.admission.reserve(memory):
             frames = open_frames(upload, self.predictor.trained, self.config)
             answer = self._answer(wish)
             await self._predict_frames(frames, self._predictor(wish), answer)
@@ -116,6 +117,8 @@ class Service:
             return MaskAnswer(trained, wish.classes)
         if wish.answer == "overlay":
             return OverlayAnswer(trained, wish.classes)
+        if wish.answer == "view":
+            return ViewAnswer(trained, wish.classes)
         return ObjectsAnswer(trained, wish.classes, wish.shape)
 
     def _predictor(self, wish: Wish) -> Predictor:

@@ -64,3 +64,20 @@ def predictor_of(trained, threshold: float = 0.5, **settings):
 
     postprocess = dict.fromkeys(trained.scored_classes, Steps(threshold))
     return Predictor(trained, **{"strategy": tf.distribute.get_strategy(), "postprocess": postprocess, **settings})
+
+
+def untrained_run(records: Path, folder: Path) -> Path:
+    """Makes a RUN folder with a small network of random weights; returns it."""
+    from model.config import ModelConfig
+    from model.labels import Labels
+    from model.unet import build_unet
+    from records.info import read_info
+    from training.config import TrainConfig
+    from training.run_folder import RunFolder, write_config
+
+    info, network = read_info(str(records)), ModelConfig(depth=1, filters=8)
+    write_config(RunFolder(folder), TrainConfig(model=network), info)
+    build_unet(network, info.channels, Labels(len(info.classes)), info.mean, info.std, seed=1).save(
+        RunFolder(folder).model
+    )
+    return folder

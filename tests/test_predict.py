@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import io
 import runpy
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -23,8 +24,9 @@ from imaging.rle import decode_rle
 from inference.run import TrainedModel
 from preprocess.config import Splits
 from records.info import read_info
-from tests.conftest import make_records, predictor_of, silent_progress
+from tests.conftest import make_records, predictor_of, silent_progress, untrained_run
 
+ROOT = Path(__file__).parents[1]
 SIZES = [(40, 56), (16, 16), (64, 33), (9, 70), (50, 20)]
 HU = {"offset": -32768, "slope": 1, "unit": "HU", "transform": "none"}
 STORED = {"offset": 0, "slope": 1, "unit": "stored value", "transform": "none"}
@@ -251,3 +253,16 @@ def test_a_full_disk_ends_it_and_nothing_looks_finished(raw, predict, tmp_path, 
         predict(blurring(size=(32, 32), stretched=True), raw / "images", "--save", "[mask,coco,rle]")
     monkeypatch.undo()
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_two_devices_give_the_files_of_one(raw, nuclei_records, tmp_path):
+    run = untrained_run(nuclei_records, tmp_path)
+    for devices in (1, 2):
+        flags = [f"--virtual_replicas={devices}", "--threshold=0.5", "--batch_size=4", "--save=[mask,probability]"]
+        command = [sys.executable, str(ROOT / "predict.py"), str(run), str(raw / "images"), *flags]
+        subprocess.run([*command, "--out", f"{devices}"], cwd=tmp_path, check=True, capture_output=True)
+    files = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.png"))
+    assert len(files) == 2 * len(SIZES)
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()

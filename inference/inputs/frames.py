@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from imaging.codec import decode_image
+from imaging.codec import TIFF_SIGNATURES, decode_image
 from imaging.volume import Geometry, axial_slice, read_scan
 from inference.images import prepare
 from inference.inputs.sources import Source
@@ -15,6 +15,9 @@ from inference.run import TrainedModel, check_fits
 from records.info import read_info
 from records.schema import decode, decode_pixels
 from records.shards import read_shard
+
+if TYPE_CHECKING:
+    from imaging.georeference import Georeference
 
 _READERS = 4
 """Files that are read at a time, ahead of the model."""
@@ -44,6 +47,7 @@ class Frame(NamedTuple):
       spacing_mm: millimetres between rows, columns and slices of the image; None: not known.
       scan: the volume whose slice it is; None: it is none.
       index: of the slice, the lowest being 0; else 0.
+      georeference: where a picture lies on the earth; None: it does not say.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Frame(NamedTuple):
     spacing_mm: tuple[float, float, float] | None = None
     scan: Scan | None = None
     index: int = 0
+    georeference: "Georeference | None" = None
 
 
 def read_frames(
@@ -102,8 +107,14 @@ def _open(source: Source, trained: TrainedModel, fail: Callable[[Source, str], N
         return _slices(source, volume, geometry, trained)
     if unit == "HU":
         raise ValueError("expected a CT scan (.nii, .nii.gz): the model knows Hounsfield units, found a picture")
-    image = decode_image(source.read())
-    return iter([Frame(source.name, source.where, image, prepare(image, trained))])
+    data = source.read()
+    image = decode_image(data)
+    frame = Frame(source.name, source.where, image, prepare(image, trained))
+    if data.startswith(TIFF_SIGNATURES):
+        from imaging.raster import read_georeference  # GDAL is loaded for TIFFs alone
+
+        frame = frame._replace(georeference=read_georeference(data))
+    return iter([frame])
 
 
 def _slices(source: Source, volume: np.ndarray, geometry: Geometry, trained: TrainedModel) -> Iterator[Frame]:

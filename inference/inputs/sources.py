@@ -15,6 +15,9 @@ from records.info import INFO_FILE, read_info
 
 SCANS = (".nii", ".nii.gz")
 
+_MOST_MEMBER_BYTES = 2**32
+"""Of a zip's member, unpacked: a small zip can hold more than any memory."""
+
 Kind = Literal["picture", "scan", "records"]
 
 
@@ -134,6 +137,9 @@ def _zip(path: Path) -> Iterator[_Candidate]:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    # No member is read beyond what its header says.
+    if (size := archive.getinfo(name).file_size) > _MOST_MEMBER_BYTES:
+        raise ValueError(f"expected at most {_MOST_MEMBER_BYTES >> 30} GiB, found {size / 2**30:.1f}; unpack the zip")
     try:
         return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:

@@ -17,7 +17,8 @@ from imaging.parts import find_parts
 from imaging.raster import Raster, bounded_cache, count_pixels, is_tiff
 from imaging.restore import restore_rows
 from imaging.tiling import Window, count_tiles
-from inference.config import OutputKind
+from inference.config import FilesConfig, OutputKind
+from inference.inputs.frames import describe_error
 from inference.inputs.sources import Source
 from inference.large.cleaning import clean_rows
 from inference.large.files import PREVIEW_SIDE, Preview, TiffRows, unfinished, write_contours
@@ -81,6 +82,34 @@ def left_out(predictor: Predictor, kinds: Sequence[OutputKind]) -> list[str]:
     if any(steps.split for steps in predictor.postprocess.values()):
         sentences.append("objects of large images that touch are one: split is not made")
     return sentences
+
+
+def predict_source(
+    source: Source,
+    predictor: Predictor,
+    config: FilesConfig,
+    tell: Callable[[str], None],
+    fail: Callable[[Source, str], None],
+) -> dict | None:
+    """Returns what `predict_large` does of a source that `divide` gave; None where it fails.
+
+    Args:
+      source: a TIFF.
+      predictor: see there.
+      config: settings.
+      tell: gets how far it is, in words.
+      fail: gets the source and why it failed.
+    """
+
+    def told(tiles: int, total: int) -> None:
+        tell(f"{source.name}: {tiles:,} of {total:,} tiles")
+
+    folder = Path(config.out)
+    try:
+        return predict_large(source.where, source.name, predictor, folder, config.save, config.batch_size, told)
+    except ValueError as error:
+        fail(source, describe_error(error))
+        return None
 
 
 def predict_large(

@@ -18,7 +18,8 @@ from inference.run import TrainedModel
 class Contours:
     """contours/<name>.geojson: a feature for each object, its outline along the edges of its pixels.
 
-    Coordinates are pixels, (0, 0) the upper left corner of the image, x to the right and y down.
+    Coordinates are longitude and latitude where a TIFF says where it lies, else pixels, (0, 0) the upper left corner of
+    the image, x to the right and y down.
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
@@ -39,6 +40,10 @@ class Contours:
                 properties["score"] = round(one.score, 4)
                 geometry = {"type": "MultiPolygon", "coordinates": polygons[one.number]}
                 features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+        georeference = found.frame.georeference
+        if georeference and georeference.has_degrees:
+            geometries = georeference.geometries([feature["geometry"] for feature in features])
+            features = [feature | {"geometry": placed} for feature, placed in zip(features, geometries, strict=True)]
         text = json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
         write_whole(place(self._folder, found.frame.name, ".geojson"), text.encode())
 

@@ -9,20 +9,23 @@ from inference.outputs.files import csv_rows, write_whole
 from inference.outputs.found import Found
 from inference.run import TrainedModel
 
+_MEASURES = ("objects", "pixels", "area_mm2", "area_m2", "volume_ml")
+
 
 class Summary:
     """predictions.csv.
 
     Columns: name, file, height, width; slices of a scan; cleared (by a gate: it found nothing); for each class objects
-    (of pictures), pixels, and area_mm2 or, of scans, volume_ml where distances are known. With several classes their
-    names stand behind a slash. Columns in which nothing would stand are left out, and so are scans that lack a slice.
+    (of pictures), pixels, and where it is known area_mm2, of scans volume_ml, of pictures that say where on the earth
+    they lie area_m2. With several classes their names stand behind a slash. Columns in which nothing would stand are
+    left out, and so are scans that lack a slice.
     """
 
     def __init__(self, folder: Path, trained: TrainedModel):
         self._path = folder / "predictions.csv"
         behind = [f"/{name}" if len(trained.scored_classes) > 1 else "" for name in trained.scored_classes.values()]
         self._behind = dict(zip(trained.scored_classes.values(), behind, strict=True))
-        measures = [f"{what}{name}" for name in behind for what in ("objects", "pixels", "area_mm2", "volume_ml")]
+        measures = [f"{what}{name}" for name in behind for what in _MEASURES]
         self._columns = ["name", "file", "height", "width", "slices", "cleared", *measures]
         self._rows: dict[str, dict] = {}
         self._slices: dict[str, int] = {}
@@ -35,12 +38,15 @@ class Summary:
         if frame.scan is not None:
             row["slices"] = frame.scan.num_slices
         row["cleared"] = prediction.cleared
+        row_areas = frame.georeference.row_areas_m2(height, width) if frame.georeference else None
         for name, area in found.areas.items():
             behind = self._behind[name]
             pixels = int(np.count_nonzero(area))
             if frame.scan is None:
                 row[f"objects{behind}"] = int(found.labels[name].max(initial=0))
             row[f"pixels{behind}"] = pixels
+            if row_areas is not None:
+                row[f"area_m2{behind}"] = float(area.sum(1) @ row_areas)
             if frame.spacing_mm is not None and frame.scan is None:
                 row[f"area_mm2{behind}"] = pixels * frame.spacing_mm[0] * frame.spacing_mm[1]
             elif frame.spacing_mm is not None:

@@ -1,5 +1,6 @@
 """Images on which an export is compared with the Keras model."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def make_up_examples(trained: TrainedModel, count: int) -> Examples:
     height, width = input_size(trained)
     low, high = (0, 255) if trained.dtype == "uint8" else (0, 65535)
     if trained.intensity is not None and trained.intensity["unit"] == "HU":
-        low, high = (32768 + value for value in trained.window or (-1000, 1000))
+        low, high = dataclasses.replace(trained, window=trained.window or (-1000, 1000)).stored_window
     pixels = []
     for number in range(count):
         generator = np.random.default_rng(number)

@@ -8,6 +8,7 @@ from serving.answers import choose_answer
 from serving.config import ServeConfig, check_key, is_loopback
 from serving.errors import RefusedError
 from serving.server import open_socket, read_key
+from serving.web import PAGE_PATHS
 from tests.serving.served import client_of, png, post
 
 KEY = "0123456789abcdef0123"
@@ -42,12 +43,30 @@ def test_who_watches_needs_no_key(locked):
     assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 
 
+def test_the_page_is_for_everybody_and_nothing_beside_it(locked):
+    client, _ = locked
+    assert {"/", "/page/page.js", "/page/page.css"} <= PAGE_PATHS
+    for path in PAGE_PATHS:
+        response = client.get(path)
+        assert response.status_code == 200, path
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy and "unsafe" not in policy
+    assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
+    for path in ("/page", "/page/", "/page/index.html", "/page/../app.py", "/page/%2e%2e/app.py", "/page/vendor/"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={"X-API-Key": KEY}).status_code == 404
+    for path in ("/v1/examples/0/image", "/v1/examples/-1/picture"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={"X-API-Key": KEY}).status_code == 404
+
+
 def test_a_server_of_this_machine_is_no_other_machines_whatever_its_name():
     with client_of("small") as (client, _):
         for host in ("127.0.0.1:8000", "localhost", "[::1]:8000", "127.0.0.1"):
             assert client.get("/v1/model", headers={"Host": host}).status_code == 200
         for host in ("evil.example", "127.0.0.1.evil.example:80", "", "localhost.evil.example"):
-            assert client.get("/v1/model", headers={"Host": host}).status_code == 421
+            for path in ("/v1/model", "/", "/page/page.js", "/healthz"):
+                assert client.get(path, headers={"Host": host}).status_code == 421
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/healthz"), ("GET", "/nothing"), ("DELETE", "/v1/predict")])
@@ -60,7 +79,7 @@ def test_every_answer_keeps_browsers_from_guessing(locked, method, path):
 
 
 def test_there_is_no_page_with_scripts_of_others(locked):
-    for path in ("/docs", "/redoc", "/"):
+    for path in ("/docs", "/redoc"):
         assert locked[0].get(path, headers={"X-API-Key": KEY}).status_code == 404
 
 

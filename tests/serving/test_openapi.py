@@ -1,39 +1,17 @@
 """The server's own description, and what a tool makes of it to break the server."""
 
-import asyncio
-import threading
-from pathlib import Path
-
 import hypothesis
 import pytest
 import schemathesis
-import uvicorn
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from serving.app import make_app
-from serving.config import ServeConfig
-from serving.server import open_socket
-from serving.service import Service
-from tests.conftest import predictor_of
-from tests.serving.served import model_of
+from tests.serving.served import address_of
 
 
 @pytest.fixture(scope="module")
 def address():
-    service = Service(predictor_of(model_of("small")), ServeConfig(batch_size=2))
-    app = make_app(service, Path("nowhere"), None)
-    opened = open_socket("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[opened])))
-    thread.start()
-    try:
-        while not server.started:
-            threading.Event().wait(0.01)
-        service.batcher.ready.result(60)
-        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with address_of("small") as address:
+        yield address
 
 
 def test_what_is_made_from_the_description_is_answered_as_it_says(address):
@@ -57,4 +35,4 @@ def test_what_is_made_from_the_description_is_answered_as_it_says(address):
             case.validate_response(response, excluded_checks=[positive_data_acceptance])
 
         run()
-    assert tried == {"/healthz", "/readyz", "/v1/model", "/v1/predict", "/metrics"}
+    assert tried == {"/healthz", "/readyz", "/v1/model", "/v1/predict", "/metrics", "/v1/examples/{number}/{part}"}

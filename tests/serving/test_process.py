@@ -16,26 +16,15 @@ import serve
 from imaging.codec import decode_mask
 from inference.config import PredictConfig
 from inference.predictor import load_predictor
-from model.config import ModelConfig
-from model.labels import Labels
-from model.unet import build_unet
-from records.info import read_info
+from tests.conftest import untrained_run
 from tests.serving.served import png, predicted
-from training.config import TrainConfig
-from training.run_folder import RunFolder, write_config
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def run(nuclei_records, tmp_path_factory) -> Path:
-    """A RUN folder with a model of random weights."""
-    info = read_info(str(nuclei_records))
-    folder = RunFolder(tmp_path_factory.mktemp("run"))
-    network = ModelConfig(depth=1, filters=8)
-    write_config(folder, TrainConfig(model=network), info)
-    build_unet(network, 3, Labels(2), info.mean, info.std, seed=1).save(folder.model)
-    return folder.path
+    return untrained_run(nuclei_records, tmp_path_factory.mktemp("run"))
 
 
 @pytest.mark.slow  # a process that imports TensorFlow

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from inference.inputs.sources import find_sources
+from inference.inputs.sources import _read_member, find_sources
 from tests.conftest import make_records
 
 
@@ -112,3 +112,13 @@ def test_what_is_no_input_is_refused_by_name(folder, name, message):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
         find_sources([name])
+
+
+def test_a_member_that_is_larger_than_memory_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("inference.inputs.sources._MOST_MEMBER_BYTES", 2**30)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.png", b"small")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.getinfo("x.png").file_size = 3 * 2**30
+        with pytest.raises(ValueError, match="expected at most 1 GiB, found 3.0; unpack the zip"):
+            _read_member(archive, "x.png")

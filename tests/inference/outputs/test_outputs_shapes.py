@@ -1,14 +1,18 @@
 """Outlines and codes, turned back into labels by other software than what wrote them."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_codec
 from pycocotools.coco import COCO
+from rasterio import Affine
+from rasterio.crs import CRS
 from rasterio.features import rasterize
 
+from imaging.georeference import Georeference
 from imaging.rle import decode_rle
 from inference.outputs.shapes import Coco, Contours, RunLengths
 from tests.inference.outputs.making import found_in, trained_on
@@ -65,6 +69,16 @@ def coco_of(tmp_path, founds, trained) -> COCO:
         writer.collect(writer.write(found))
     writer.close()
     return COCO(str(tmp_path / "coco.json"))
+
+
+def test_outlines_of_a_picture_that_lies_on_the_earth_are_in_degrees(tmp_path):
+    found = found_in(RING)
+    placed = found.frame._replace(georeference=Georeference(CRS.from_epsg(4326), Affine(0.5, 0, 10, 0, -0.25, 50)))
+    Contours(tmp_path, found.trained).write(dataclasses.replace(found, frame=placed))
+    features = json.loads((tmp_path / "contours/x.geojson").read_text())["features"]
+    # RING's outer edge: columns 2 to 9, rows 1 to 8.
+    points = np.concatenate([np.array(ring) for ring in features[0]["geometry"]["coordinates"][0]])
+    assert (points.min(0), points.max(0)) == (pytest.approx([11, 48]), pytest.approx([14.5, 49.75]))
 
 
 def test_coco_loads_and_its_codes_are_the_objects(tmp_path):

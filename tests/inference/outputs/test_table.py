@@ -1,11 +1,15 @@
 """predictions.csv against numbers by hand, and failed.csv."""
 
 import csv
+import dataclasses
 
 import nibabel as nib
 import numpy as np
 import pytest
+from rasterio import Affine
+from rasterio.crs import CRS
 
+from imaging.georeference import Georeference
 from imaging.volume import read_scan
 from inference.outputs.table import Summary, write_failed
 from tests.inference.outputs.making import found_in, found_in_scan, trained_on
@@ -36,6 +40,13 @@ def test_a_picture_has_its_objects_and_pixels_and_areas_where_distances_are_know
     }
     assert float(second["area_mm2"]) == 7 * 0.5 * 0.25
     assert list(table(tmp_path, [plain])[0]) == ["name", "file", "height", "width", "cleared", "objects", "pixels"]
+
+
+def test_a_picture_that_lies_on_the_earth_has_its_area_in_square_metres(tmp_path):
+    found = found_in(two_objects())
+    placed = Georeference(CRS.from_epsg(32633), Affine(2, 0, 500_000, 0, -3, 5_000_000))
+    row = table(tmp_path, [dataclasses.replace(found, frame=found.frame._replace(georeference=placed))])[0]
+    assert float(row["area_m2"]) == pytest.approx(7 * 6)
 
 
 def test_several_classes_have_columns_each(tmp_path):
