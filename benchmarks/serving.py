@@ -14,7 +14,7 @@ from rich.table import Table
 
 import cli
 from benchmarks.load.clients import Load, send_load
-from benchmarks.load.hostile import Report, send_hostile
+from benchmarks.load.hostile import HUNG_UP, NOT_WAITED, Report, send_hostile
 from benchmarks.load.server import Model, Served, serve_model
 from benchmarks.measure import memory_mib
 from imaging.codec import decode_image, encode_png
@@ -23,10 +23,12 @@ from model.config import ModelConfig
 from serving.config import ServeConfig
 
 AIM = 0.85
+"""Of the bare model's rate, with many clients."""
 
 _TINY, _TINY_SIZE = ModelConfig(depth=1, filters=4), 64
-_SETTLED, _GROWTH = 0.1, 1.15
-"""Behind this share of the hostile requests the server's memory must not grow by more than this factor."""
+_SETTLED, _GROWTH, _FILES = 0.1, 1.15, 16
+"""Behind this share of the hostile requests the server's memory must not grow by more than this factor, nor its open
+files, connections that are just being closed among them, by more than so many."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class BenchmarkConfig:
     def __post_init__(self):
         if min([self.repeats, *self.clients], default=0) < 1:
             raise ValueError(f"repeats, clients: expected at least 1, found {self.repeats} and {self.clients}")
+        if self.seconds <= 0:
+            raise ValueError(f"seconds: expected more than 0, found {self.seconds}")
         if self.hostile < 0:
             raise ValueError(f"hostile: expected at least 0, found {self.hostile}")
 
@@ -75,13 +79,16 @@ def load_table(bare: list[float], loads: dict[int, list[Load]], title: str) -> T
     return table
 
 
+_WORDS = {NOT_WAITED: "not waited for", HUNG_UP: "hung up"}
+
+
 def hostile_table(report: Report) -> Table:
     """Returns how often each kind of request had each answer."""
     table = Table(title="Good and hostile requests", title_justify="left")
     for heading in ("request", "sent", "answers"):
         table.add_column(heading, justify="right" if heading == "sent" else "left")
     for kind, statuses in sorted(report.statuses.items()):
-        told = ", ".join(f"{'none' if status == 0 else status}: {count}" for status, count in sorted(statuses.items()))
+        told = ", ".join(f"{_WORDS.get(status, status)}: {count}" for status, count in sorted(statuses.items()))
         table.add_row(kind, str(statuses.total()), told)
     return table
 
@@ -120,6 +127,8 @@ def _measure(served: Served, config: BenchmarkConfig) -> None:
         f"images, medians of {config.repeats} turns of {config.seconds:g} s"
     )
     cli.console.print(load_table(bare, loads, title))
+    ratio = statistics.median(load.rate for load in loads[max(loads)]) / statistics.median(bare)
+    cli.console.print(f"{max(loads)} clients get {ratio:.2f} of the bare model's rate; the aim is {AIM}")
 
 
 def _attack(served: Served, config: BenchmarkConfig) -> None:
@@ -138,6 +147,8 @@ def _attack(served: Served, config: BenchmarkConfig) -> None:
     )
     if after[0] > _GROWTH * before[0]:
         result.faults["the server's memory grew"] += 1
+    if after[1] > before[1] + _FILES:
+        result.faults["the server's open files became more"] += 1
     if result.faults:
         raise ValueError("; ".join(f"{fault} ({count} times)" for fault, count in result.faults.items()))
 

@@ -133,7 +133,7 @@ def decode_tiff(data: bytes) -> np.ndarray | None:
 
 
 def tiff_size(data: bytes) -> tuple[int, int]:
-    """Returns (height, width) of a TIFF's one page, or of its blocks where they are larger, as what decodes it has them.
+    """Returns (height, width) of a TIFF's one page, or of its blocks where they are larger, as its decoder has them.
 
     Raises:
       ValueError: it is damaged, or has several pages.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from imaging.tiling import Window, count_tiles
+from imaging.tiling import MOST_TILES, Window, count_tiles
 from inference.images import cut_parts
 from inference.predictor import Predictor
 
@@ -62,6 +62,8 @@ class DirectModel:
         if side is None and image.shape != self.shape:
             raise ValueError(f"expected an image of the shape {list(self.shape)}, found {list(image.shape)}")
         count = count_tiles(height, width, side, self._predictor.tile_overlap) if side else 1
+        if count > MOST_TILES:
+            raise ValueError(f"expected at most {MOST_TILES} tiles of an image, found {count}")
         return cut_parts(b"", image, self._predictor), count
 
     def predict(self, parts: Sequence[dict[str, Any]]) -> list[Part]:

@@ -1,7 +1,7 @@
 """How much the server takes on at a time."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from serving.errors import busy
 
@@ -58,19 +58,44 @@ class Admission:
             self.requests -= 1
 
     @contextlib.contextmanager
-    def reserve(self, memory: int) -> Iterator[None]:
-        """Takes what an image may need, in bytes; the first may need more than there is for all.
+    def reserve(self, memory: int, held: int = 0) -> Iterator[None]:
+        """Takes what an image may need, in bytes; where nobody else holds any, that may be more than there is for all.
+
+        Args:
+          memory: bytes.
+          held: of what is counted already, the bytes that belong to the same request.
 
         Raises:
           RefusedError: 503.
         """
-        if self.memory and self.memory + memory > self._most_memory:
+        if self.memory > held and self.memory + memory > self._most_memory:
             raise busy("the images in hand take all memory there is for them; try again later")
         self.memory += memory
         try:
             yield
         finally:
             self.memory -= memory
+
+    @contextlib.contextmanager
+    def text(self) -> Iterator[Callable[[int], None]]:
+        """Yields what counts the bytes of a body that stays in memory as they come; they are given back at the end.
+
+        Raises:
+          RefusedError: 503, when they are counted.
+        """
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            if self.memory > held and self.memory + count > self._most_memory:
+                raise busy("the requests in hand take all memory there is for them; try again later")
+            held += count
+            self.memory += count
+
+        try:
+            yield hold
+        finally:
+            self.memory -= held
 
     def _check_requests(self) -> None:
         if self.requests >= self._most_requests:

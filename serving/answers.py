@@ -23,6 +23,8 @@ from serving.schema import AnswerKind, Shape
 
 MOST_OBJECTS = 2**16
 """Of an answer in JSON: noise below a low threshold has millions."""
+MOST_EDGES = 2**22
+"""Of the outlines of a class, each between two pixels."""
 
 _KINDS: dict[tuple[str, str], AnswerKind] = {
     ("application/json", ""): "objects",
@@ -124,6 +126,15 @@ class OverlayAnswer:
         return encode_png(paint_classes(shown, areas)), "image/png"
 
 
+def _check_edges(labels: np.ndarray) -> None:
+    """Raises RefusedError for objects whose outlines would be larger than any picture: a checkerboard is one object."""
+    edges = np.count_nonzero(labels[:, 1:] != labels[:, :-1]) + np.count_nonzero(labels[1:] != labels[:-1])
+    if edges > MOST_EDGES:
+        raise RefusedError(
+            422, f"expected outlines of at most {MOST_EDGES} edges, found {edges}; ask for the mask, or for shape=rle"
+        )
+
+
 class ObjectsAnswer:
     """JSON, see `serving.schema.Answer`."""
 
@@ -148,6 +159,8 @@ class ObjectsAnswer:
 
     def _objects(self, found: Found, name: str) -> list[dict[str, Any]]:
         labels = found.labels[name]
+        if self._shape == "polygon":
+            _check_edges(labels)
         polygons = outlines(labels) if self._shape == "polygon" else {}
         codes = encode_objects(labels) if self._shape == "rle" else []
         objects = []

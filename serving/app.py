@@ -126,21 +126,23 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """The mask of a picture (PNG, JPEG, TIFF, BMP) or a scan (NIfTI), or what is in it."""
         service.check_ready()
-        wish = Wish(answer or choose_answer(accept), threshold, classes, shape)
+        once = list(dict.fromkeys(classes)) if classes else None
+        wish = Wish(answer or choose_answer(accept), threshold, once, shape)
         service.check_wish(wish)
         limit, most = service.config.timeout_s, service.config.max_body_mib * 2**20
-        with service.admission.upload():
-            try:
-                async with asyncio.timeout(limit):
-                    body = await read_body(request, most)
-            except TimeoutError as error:
-                reason = f"expected the request within {limit:g} s, found it not complete"
-                raise RefusedError(408, reason, {"Connection": "close"}) from error
-            except ClientDisconnect as error:
-                raise RefusedError(499, "the client has gone") from error
-        with service.admission.request():
-            data = await take_file(body)
-            found, kind = await _in_time(service.predict(data, isinstance(body, bytes), wish), request, limit)
+        with service.admission.text() as hold:
+            with service.admission.upload():
+                try:
+                    async with asyncio.timeout(limit):
+                        body = await read_body(request, most, hold)
+                except TimeoutError as error:
+                    reason = f"expected the request within {limit:g} s, found it not complete"
+                    raise RefusedError(408, reason, {"Connection": "close"}) from error
+                except ClientDisconnect as error:
+                    raise RefusedError(499, "the client has gone") from error
+            with service.admission.request():
+                data = await take_file(body)
+                found, kind = await _in_time(service.predict(data, isinstance(body, bytes), wish), request, limit)
         return Response(found, media_type=kind)
 
 

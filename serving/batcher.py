@@ -1,11 +1,14 @@
 """Parts of many requests → batches for the one thread that owns the model."""
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 class _Job:
@@ -109,6 +112,7 @@ class Batcher:
         try:
             self._prepare()
         except Exception as error:
+            _log.exception("the model could not be made ready")
             self.ready.set_exception(error)
             return
         self.ready.set_result(None)

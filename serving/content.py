@@ -31,7 +31,7 @@ class Upload(NamedTuple):
 
     Attributes:
       kind: "picture" or "scan".
-      data: its bytes, of a scan without gzip.
+      data: its bytes.
       memory: bytes that it may take until it is answered, estimated.
       pixels: of the picture, or voxels of the scan.
     """
@@ -43,7 +43,7 @@ class Upload(NamedTuple):
 
 
 def examine(data: bytes, trained: TrainedModel, config: ServeConfig) -> Upload:
-    """Returns what a file is, from its header alone; only a scan's gzip is taken off, as far as the header says.
+    """Returns what a file is, from its header alone.
 
     Raises:
       RefusedError: 422, it is no picture and no NIfTI, or damaged; 413, it is too large.
@@ -75,7 +75,7 @@ def open_frames(upload: Upload, trained: TrainedModel, config: ServeConfig) -> I
     def fail(_, reason: str) -> None:
         raise RefusedError(422, reason)
 
-    source = Source("upload", "upload", upload.kind, lambda: upload.data, "upload")
+    source = Source("upload", "upload", upload.kind, lambda: _unzipped(upload.data), "upload")
     frames = read_frames([source], trained, fail)
     try:
         yield from (_check_frame(frame, config) for frame in frames)
@@ -120,21 +120,27 @@ def _is_nifti(data: bytes) -> bool:
 
 def _examine_scan(data: bytes, config: ServeConfig) -> Upload:
     zipped = data.startswith(_GZIP_SIGNATURE)
-    stream = gzip.GzipFile(fileobj=io.BytesIO(data)) if zipped else io.BytesIO(data)
-    header = stream.read(_HEADER_BYTES)
+    header = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_HEADER_BYTES) if zipped else data[:_HEADER_BYTES]
     if not _is_nifti(header):
         raise RefusedError(422, "expected a NIfTI file, found other content in the gzip")
     voxels, end = _nifti_size(header)
     if voxels > config.max_voxels:
         raise RefusedError(413, f"expected at most {config.max_voxels} voxels, found {voxels}")
-    if zipped:
-        most = end + _MOST_EXTENSIONS
-        content = header + stream.read(most + 1 - len(header))
-        if len(content) > most:
-            raise RefusedError(413, f"expected {end} bytes in the gzip, as the NIfTI's header says, found more")
-        data = content
-    # The file, the volume as int16, its copy in the order of the axes, and the mask.
-    return Upload("scan", data, len(data) + 5 * voxels, voxels)
+    # The file, zipped and not, the volume as int16, its copy in the order of the axes, and the mask.
+    return Upload("scan", data, len(data) + end * zipped + 5 * voxels, voxels)
+
+
+def _unzipped(data: bytes) -> bytes:
+    """Returns a scan without its gzip, taken off only as far as its header says."""
+    if not data.startswith(_GZIP_SIGNATURE):
+        return data
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        _, end = _nifti_size(stream.read(_HEADER_BYTES))
+        stream.seek(0)
+        content = stream.read(end + _MOST_EXTENSIONS + 1)
+    if len(content) > end + _MOST_EXTENSIONS:
+        raise RefusedError(413, f"expected {end} bytes in the gzip, as the NIfTI's header says, found more")
+    return content
 
 
 def _nifti_size(header: bytes) -> tuple[int, int]:
@@ -147,7 +153,7 @@ def _nifti_size(header: bytes) -> tuple[int, int]:
         order = "<" if struct.unpack_from("<i", header)[0] == 540 else ">"
         axes, *lengths = struct.unpack_from(f"{order}8q", header, 16)
         (bits,), (offset,) = struct.unpack_from(f"{order}h", header, 14), struct.unpack_from(f"{order}q", header, 168)
-    if not 1 <= axes <= 7 or min(lengths[:axes]) < 1 or not 1 <= bits <= 256 or not 0 <= offset <= _MOST_EXTENSIONS:
+    if not 1 <= axes <= 7 or min(lengths[:axes]) < 1 or not 1 <= bits <= 64 or not 0 <= offset <= _MOST_EXTENSIONS:
         raise RefusedError(422, "the NIfTI cannot be read: its header is damaged")
     voxels = math.prod(lengths[:axes])
     return voxels, int(offset) + voxels * bits // 8

@@ -100,12 +100,13 @@ class Service:
         Raises:
           RefusedError: the file or the wish is wrong, or there is too much to do.
         """
+        held = 2 * len(body) if is_json else 0
         if is_json:
             body = await self._in_thread(decode_json, body)
         upload = await self._in_thread(examine, body, self.predictor.trained, self.config)
         num_classes = len(self.predictor.trained.scored_classes)
         memory = upload.memory + (view_bytes(upload.pixels, num_classes) if wish.answer == "view" else 0)
-        with self.admission.reserve(memory):
+        with self.admission.reserve(memory, held):
             frames = open_frames(upload, self.predictor.trained, self.config)
             answer = self._answer(wish)
             await self._predict_frames(frames, self._predictor(wish), answer)

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -15,12 +15,13 @@ from serving.schema import JsonUpload
 _FIELD = "file"
 
 
-async def read_body(request: Request, most: int) -> bytes | UploadFile:
+async def read_body(request: Request, most: int, hold: Callable[[int], None]) -> bytes | UploadFile:
     """Returns the JSON text of a request, or the file of its form, as it came.
 
     Args:
       request: whose body nobody has read.
       most: bytes of a body, of what comes, whatever its header says.
+      hold: gets the bytes of JSON that memory holds, as they come; forms wait on the disk.
 
     Raises:
       RefusedError: 413, it is too large; 415, it is of another type; 400 or 422, there is no file in it.
@@ -30,7 +31,11 @@ async def read_body(request: Request, most: int) -> bytes | UploadFile:
     if length.isascii() and length.isdigit() and len(length) < 20 and int(length) > most:
         raise _too_large(most)
     if kind == "application/json":
-        return b"".join([chunk async for chunk in _counted(request, most)])
+        chunks = []
+        async for chunk in _counted(request, most):
+            hold(2 * len(chunk))  # the text, and what it decodes to
+            chunks.append(chunk)
+        return b"".join(chunks)
     if kind != "multipart/form-data":
         raise RefusedError(415, "content-type: expected multipart/form-data or application/json, found another")
     try:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -77,8 +78,6 @@ def serve_model(model: Model, config: ServeConfig) -> Iterator[Served]:
 
 
 def _serve(connection: Connection, model: Model, config: ServeConfig) -> None:
-    from pathlib import Path
-
     import uvicorn
 
     from serving.app import make_app
@@ -94,14 +93,17 @@ def _serve(connection: Connection, model: Model, config: ServeConfig) -> None:
         connection.send(error)
         return
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[opened])))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[opened])), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    service.batcher.ready.result()
-    connection.send((f"http://127.0.0.1:{opened.getsockname()[1]}", devices, service.model.sizes[-1]))
-    while (seconds := connection.recv()) is not None:
-        connection.send(_time_model(service, seconds))
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        service.batcher.ready.result()
+        connection.send((f"http://127.0.0.1:{opened.getsockname()[1]}", devices, service.model.sizes[-1]))
+        while (seconds := connection.recv()) is not None:
+            connection.send(_time_model(service, seconds))
+    except Exception as error:  # TensorFlow's own cannot be sent
+        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
     server.should_exit = True
     thread.join()
 
@@ -109,12 +111,14 @@ def _serve(connection: Connection, model: Model, config: ServeConfig) -> None:
 def _open(model: Model, config: ServeConfig):
     """Returns (predictor, devices in words)."""
     from benchmarks.rates import untrained
-    from inference.predictor import Predictor, load_predictor
+    from inference.predictor import Predictor
+    from inference.segmenter import load_segmenter
     from training.devices import choose_strategy
+    from training.run_folder import RunFolder
 
     strategy, devices = choose_strategy(config.virtual_replicas)
     if model.run is not None:
-        return load_predictor(model.run, config, strategy), devices
+        return load_segmenter(RunFolder(Path(model.run)), config), devices
     known = SimpleNamespace(channels=3, dtype="uint8", classes=["background", "cell"], fingerprint="made up")
     with strategy.scope():
         trained = untrained(model.network, known)

@@ -1,5 +1,6 @@
 """What the benchmark of the server makes of its measurements, and that it sees what must not be."""
 
+import itertools
 from collections import Counter
 
 import httpx
@@ -27,46 +28,55 @@ def test_rates_are_told_beside_the_models():
 def test_answers_are_told_by_the_kind_of_request():
     report = Report({"noise": Counter({422: 3, 413: 1}), "good": Counter({200: 5}), "send": Counter({0: 2})})
     assert cells(hostile_table(report)) == [
-        ["good", "noise", "send"], ["5", "4", "2"], ["200: 5", "413: 1, 422: 3", "none: 2"],
+        ["good", "noise", "send"], ["5", "4", "2"], ["200: 5", "413: 1, 422: 3", "not waited for: 2"],
     ]  # fmt: skip
 
 
-def test_clients_and_strangers_are_answered():
+def test_clients_and_strangers_are_answered(monkeypatch):
+    monkeypatch.setattr("benchmarks.load.hostile._RARE", 0.5)
     files = make_files(32)
     assert len(set(files)) == 8 and decode_image(files[0]).shape == (32, 32, 3)
     with address_of("small", timeout_s=2.0) as address:
         load = send_load(address, files, clients=3, seconds=0.5)
         assert load.rate > 0 and 0 < load.p50 <= load.p95 <= load.p99
         done = []
-        report = send_hostile(address, files, total=150, seed=1, report=done.append, at_once=8)
-        assert sorted(done) == list(range(1, 151))
-        assert sum(statuses.total() for statuses in report.statuses.values()) == 150
-        assert len(report.statuses) == 11
-        assert set(report.statuses["good"]) == {200}
+        report = send_hostile(address, files, total=200, seed=1, report=done.append, at_once=8)
+        assert sorted(done) == list(range(1, 201))
         assert not report.faults
+        assert sum(statuses.total() for statuses in report.statuses.values()) == 200 + len(files)
+        assert len(report.statuses) == 13
+        assert set(report.statuses["good"]) == {200}
+        assert set(report.statuses["bomb"]) == {422}  # the model takes pictures
+        assert set(report.statuses["huge dimensions"]) == {413}
+        assert set(report.statuses["wrong path"]) <= {404, 405, 422}
+        assert set(report.statuses["slowly"]) == {408}
 
 
 def test_a_wrong_mask_and_an_error_of_the_server_are_seen(monkeypatch):
-    answers = iter(range(10**6))
+    answers = itertools.count()
 
     async def answer(self, path, **_):
         number = next(answers)
-        return httpx.Response(500 if number % 3 == 0 else 200, content=b"%d" % number)
+        return httpx.Response(500 if number % 3 == 2 else 200, content=b"%d" % number)
 
-    async def get(self, path):
-        return httpx.Response(500)
+    async def metrics(self, path):
+        return httpx.Response(200, text='segmentation_requests_total{path="x",status="500"} 3.0')
 
     monkeypatch.setattr(httpx.AsyncClient, "post", answer)
-    monkeypatch.setattr(httpx.AsyncClient, "get", get)
-    faults = send_hostile("http://127.0.0.1:9", [png()], 60, 0, lambda done: None, at_once=2, good_share=1.0).faults
+    monkeypatch.setattr(httpx.AsyncClient, "get", metrics)
+    monkeypatch.setattr("benchmarks.load.hostile._GOOD_SHARE", 1.0)
+    faults = send_hostile("http://127.0.0.1:9", [png()], 58, 0, lambda done: None, at_once=2).faults
     assert faults["a good request was answered with 500"] == 20
-    assert faults["a good request was answered with another mask"] == 40
-    assert faults["the server is not well any more"] == 1
+    assert faults["a good request was answered with another mask"] == 39
+    assert faults["requests are in hand though nobody waits"] == 1
+    assert faults['the server counts segmentation_requests_total{path="x",status="500"} 3.0'] == 1
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(ValueError, match="repeats, clients: expected at least 1"):
         BenchmarkConfig(clients=[0])
+    with pytest.raises(ValueError, match="seconds: expected more than 0"):
+        BenchmarkConfig(seconds=0)
     with pytest.raises(ValueError, match="expected PNG or JPEG files, found none"):
         read_files(str(tmp_path))
     (tmp_path / "a.png").write_bytes(encode_png(picture()))
