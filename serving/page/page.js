@@ -108,6 +108,7 @@ function close() {
   stopCounting();
   shown?.viewer.close();
   shown = null;
+  $("name").textContent = "";
   for (const id of ["view", "panel", "zoom", "slices"]) $(id).hidden = true;
 }
 
@@ -121,6 +122,7 @@ function showAll(isScan) {
   $("view").hidden = $("panel").hidden = $("zoom").hidden = false;
   $("cleared").hidden = !shown.answer.cleared;
   $("name").textContent = shown.file.name;
+  $("choose").textContent = "Open another …";
   $("objects-box").hidden = isScan;
   $("slices").hidden = $("scan-controls").hidden = !isScan;
   $("threshold-row").hidden = model.covers || model.gate;

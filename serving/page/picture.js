@@ -75,10 +75,13 @@ export class PictureViewer {
   highlight(index) {
     this.outline.replaceChildren();
     if (index < 0) return;
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", drawing(this.objects[index]));
-    path.setAttribute("fill-rule", "evenodd");
-    this.outline.append(path);
+    for (const name of ["around", "edge"]) {
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      path.setAttribute("d", drawing(this.objects[index]));
+      path.setAttribute("fill-rule", "evenodd");
+      path.setAttribute("class", name);
+      this.outline.append(path);
+    }
     this.#reveal(this.objects[index].bbox);
   }
 

@@ -46,7 +46,6 @@ export class ScanViewer {
     this.niivue = new Niivue({
       backColor: [0.06, 0.075, 0.085, 1],
       crosshairColor: [0.5, 0.75, 1, 0.6],
-      crosshairWidth: 0.5,
       dragAndDropEnabled: false,
       isNearestInterpolation: true,
       isRadiologicalConvention: true,
@@ -124,6 +123,8 @@ export class ScanViewer {
   setPlanes(name) {
     const { sliceTypeAxial, sliceTypeCoronal, sliceTypeSagittal, sliceTypeMultiplanar } = this.niivue;
     const types = [sliceTypeAxial, sliceTypeCoronal, sliceTypeSagittal, sliceTypeMultiplanar];
+    // In one plane the cross would only lie over what is looked at.
+    this.niivue.setCrosshairWidth(name === PLANES.at(-1) ? 0.5 : 0);
     this.niivue.setSliceType(types[PLANES.indexOf(name)]);
   }
 

@@ -67,7 +67,7 @@ def test_an_object_is_found_from_the_list_and_from_the_picture(small, page):
     first.focus()
     page.keyboard.press("Enter")
     expect(first).to_have_attribute("aria-pressed", "true")
-    path = page.locator("svg path").get_attribute("d")
+    path = page.locator("svg path.edge").get_attribute("d")
     rings = [ring for polygon in largest["polygon"] for ring in polygon]
     assert path == "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring) + "Z" for ring in rings)
     first.click()
@@ -80,7 +80,7 @@ def test_an_object_is_found_from_the_list_and_from_the_picture(small, page):
     scale, left, top = transform(page)
     page.mouse.click(box["x"] + left + (x + 0.5) * scale, box["y"] + top + (y + 0.5) * scale)
     expect(page.locator("#objects button[aria-pressed=true]")).to_have_count(1)
-    expect(page.locator("svg path")).to_have_count(1)
+    expect(page.locator("svg path.edge")).to_have_count(1)
 
 
 def test_it_zooms_and_pans_by_wheel_mouse_and_keys(small, page):
