@@ -103,7 +103,7 @@ def draw_images(
       keep: whether the images themselves go into examples/, under the same names.
     """
     examples = folder / EXAMPLES_FOLDER
-    if keep:
+    if keep and chosen:
         examples.mkdir(exist_ok=True)
     for name, (key, dice) in chosen.items():
         image, truth, prediction = show(key)

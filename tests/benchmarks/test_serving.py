@@ -44,7 +44,7 @@ def test_clients_and_strangers_are_answered(monkeypatch):
         assert sorted(done) == list(range(1, 201))
         assert not report.faults
         assert sum(statuses.total() for statuses in report.statuses.values()) == 200 + len(files)
-        assert len(report.statuses) == 13
+        assert len(report.statuses) == 14
         assert set(report.statuses["good"]) == {200}
         assert set(report.statuses["bomb"]) == {422}  # the model takes pictures
         assert set(report.statuses["huge dimensions"]) == {413}

@@ -94,7 +94,7 @@ def three_classes(tmp_path_factory) -> Path:
 def test_what_is_written_is_what_is_returned(judged):
     metrics, folder = judged
     files = {"metrics.json", "per_image.csv", "confusion.csv", "calibration.csv"}
-    assert {path.name for path in folder.iterdir()} == {*files, "result-image"}
+    assert {path.name for path in folder.iterdir()} == {*files, "result-image", "examples"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert (metrics["num_examples"], metrics["threshold"]) == (14, 0.5)
 
@@ -156,10 +156,20 @@ def test_best_median_and_worst_are_drawn_in_their_order(judged):
         assert cv2.imread(str(found[name])).std() > 0
 
 
+def test_the_images_of_pictures_are_kept_as_they_were_judged(nuclei_records, info, judged):
+    _, folder = judged
+    names = {path.name for path in (folder / "result-image").iterdir()}
+    assert {path.name for path in (folder / "examples").iterdir()} == names and len(names) == 6
+    for key, (image, _) in read_split(nuclei_records, info, "train").items():
+        for path in (folder / "examples").glob(f"*-{key}.png"):
+            np.testing.assert_array_equal(decode_image(path.read_bytes()), image)
+
+
 def test_pictures_of_an_earlier_evaluation_are_replaced(nuclei_records, info, tmp_path):
     for pictures, expected in ((4, 12), (1, 3), (0, 0)):
         judge(bright_pixels(info), nuclei_records, info, tmp_path, pictures=pictures)
         assert len(list((tmp_path / "result-image").iterdir())) == expected
+        assert len(list(tmp_path.glob("examples/*.png"))) == expected
 
 
 def test_more_pictures_than_images_draws_each_image_once_a_kind(nuclei_records, info, tmp_path):
@@ -216,7 +226,7 @@ def test_unlabelled_records_give_predictions_and_no_scores(folder_raw, tmp_path)
     folder = tmp_path / "eval"
     metrics = judge(bright_pixels(info), tmp_path / "records", info, folder, pictures=1)
     assert metrics == {"num_examples": 12, "threshold": 0.5}
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions", "result-image"}
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions", "result-image", "examples"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert len(list((folder / "result-image").iterdir())) == 3
     images = read_split(tmp_path / "labelled", labelled, "test")

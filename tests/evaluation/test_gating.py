@@ -145,7 +145,7 @@ def model_of(info: RecordsInfo, task: str, **changes) -> TrainedModel:
 HOW = (EvalConfig(gate="GATE", pictures=1, batch_size=4), silent_progress)
 
 
-@pytest.mark.parametrize("crop", [None, 8])
+@pytest.mark.parametrize("crop", [pytest.param(None, marks=pytest.mark.slow), 8])
 def test_the_gate_takes_away_the_false_alarms(records, tmp_path, crop):
     folder, info = records
     segmenter, classifier = model_of(info, "segment", crop=crop), model_of(info, "classify", crop=crop)

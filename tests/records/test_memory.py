@@ -103,6 +103,7 @@ def measured(tmp_path_factory) -> dict:
 
 
 @linux_only
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOAKED)
 def test_hundreds_of_epochs_leave_the_resident_size_flat(measured, name):
     resident = measured["resident"][name]
@@ -112,6 +113,7 @@ def test_hundreds_of_epochs_leave_the_resident_size_flat(measured, name):
 
 
 @linux_only
+@pytest.mark.slow
 def test_shuffling_holds_its_budget_not_the_data(measured):
     least, budgeted, unbudgeted = measured["peaks"].values()
     assert unbudgeted - least > DATA_MIB  # so that the measure would have told

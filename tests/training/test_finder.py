@@ -103,6 +103,7 @@ def test_records_give_a_rate_and_a_picture_and_nothing_else(nuclei_records, tmp_
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["rates.png"]
 
 
+@pytest.mark.slow
 def test_rates_are_tried_on_what_is_trained_first(nuclei_records):
     def losses(freeze_epochs):
         train = TrainConfig(

@@ -107,7 +107,7 @@ def test_the_same_command_gives_the_same_run(finished, nuclei_records, tmp_path)
     assert again.best_epoch == state.best_epoch
 
 
-@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, nuclei_records, tmp_path, step):
     run, state, _ = finished
     folder = tmp_path / "run"

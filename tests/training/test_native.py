@@ -98,6 +98,7 @@ def test_a_run_on_crops_is_trained_and_judged_image_by_image(native_records, fin
         assert table.loc[record.source_id, ["tp", "fn"]].sum() == true.sum()
 
 
+@pytest.mark.slow
 def test_a_run_on_crops_goes_on_as_if_it_had_not_stopped(native_records, finished, tmp_path):
     _, whole = finished
 

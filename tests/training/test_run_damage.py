@@ -105,6 +105,7 @@ def test_without_damaged_records_an_epoch_holds_exactly_the_others(own, tmp_path
     assert {path.name for path in (tmp_path / "run" / "mended").iterdir()} == {path.name for path in paths}
 
 
+@pytest.mark.slow
 def test_an_epoch_that_loses_records_amid_its_steps_keeps_its_mean_and_the_next_is_whole(own, tmp_path, monkeypatch):
     config, run = dataclasses.replace(CONFIG, epochs=3), RunFolder(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):

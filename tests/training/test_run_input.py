@@ -50,9 +50,9 @@ def test_a_run_with_a_cache_equals_one_without(records, uninterrupted, tmp_path,
 @pytest.mark.parametrize(
     ("begun", "gone_on"),
     [
-        (IN_FILE, {**IN_MEMORY, "threads": 1, "autotune_mib": 1}),
+        pytest.param(IN_FILE, {**IN_MEMORY, "threads": 1, "autotune_mib": 1}, marks=pytest.mark.slow),
         (IN_MEMORY, {**STREAMED, "prefetch": 0, "skip_damaged": True}),
-        ({**STREAMED, "threads": 2}, {**IN_FILE, "prefetch": 5}),
+        pytest.param({**STREAMED, "threads": 2}, {**IN_FILE, "prefetch": 5}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_goes_on_reading_in_another_way_equals_an_uninterrupted_one(

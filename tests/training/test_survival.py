@@ -46,7 +46,10 @@ def ask(at: str, done: int, number: signal.Signals = signal.SIGTERM):
     return progress
 
 
-@pytest.mark.parametrize(("label", "done", "where"), [("epoch 1", 4, (1, 2)), ("epoch 2", 4, (2, 2))])
+@pytest.mark.parametrize(
+    ("label", "done", "where"),
+    [pytest.param("epoch 1", 4, (1, 2), marks=pytest.mark.slow), ("epoch 2", 4, (2, 2))],
+)
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_been(
     records, uninterrupted, tmp_path, label, done, where
 ):
@@ -62,6 +65,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_as_if_nothing_had_been(
     assert_same_run(run, state, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_stop_while_it_validates_keeps_the_epochs_steps(records, uninterrupted, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(Preempted, match="in epoch 1 behind step 3, saved"):  # of three

@@ -90,6 +90,7 @@ def wait_for_checkpoint(run: Path, processes: list[subprocess.Popen], number: in
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_two_workers_one_killed_and_both_restarted_train_what_one_machine_trains(records, tmp_path):
     alone, _ = start(records, tmp_path / "alone", CONFIG)
     run = tmp_path / "run"
