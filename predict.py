@@ -31,7 +31,7 @@ def main() -> int:
     sources, submission = _find(paths["inputs"], config)
     from inference.images import predict_images
     from inference.inputs.frames import read_frames
-    from inference.large.predict import divide, left_out, predict_source
+    from inference.large.sources import divide, left_out, predict_source
     from inference.outputs.submission import Submission, check_model
     from inference.outputs.table import write_failed
     from inference.outputs.writing import Outputs

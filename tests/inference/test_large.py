@@ -15,7 +15,8 @@ from imaging.codec import decode_image, encode_png
 from imaging.objects import label_objects
 from inference.gate import Gate
 from inference.images import decide, predict_images, prepare
-from inference.large.predict import is_large, left_out, predict_large
+from inference.large.predict import predict_large
+from inference.large.sources import is_large, left_out
 from inference.large.tiles import read_tiles
 from inference.postprocess import Steps
 from inference.run import TrainedModel
