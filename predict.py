@@ -26,8 +26,8 @@ def main() -> int:
     run, folder = RunFolder(Path(paths["run"])), Path(config.out)
     for member in (paths["run"], *config.ensemble):
         read_config(RunFolder(Path(member)))
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: expected a folder, found the file {folder}")
+    if not (there := next(path for path in (folder, *folder.parents) if path.exists())).is_dir():
+        raise ValueError(f"out: expected a folder, found the file {there}")
     sources, submission = _find(paths["inputs"], config)
     from inference.images import predict_images
     from inference.inputs.frames import read_frames
@@ -65,7 +65,8 @@ def main() -> int:
                 outputs.add_row(row)
                 report(number)
     table = write_failed(folder, failed.items())
-    written = ", ".join(["predictions.csv", *config.save, *(["submission.csv"] if config.sample else [])])
+    kinds = config.save if len(failed) < total else []
+    written = ", ".join(["predictions.csv", *kinds, *(["submission.csv"] if config.sample else [])])
     cli.console.print(f"{'written':<10} {folder}: {written}")
     if failed:
         cli.console.print(f"{'failed':<10} {len(failed)} of {total}, see {table}")
@@ -77,6 +78,10 @@ def _find(inputs: list[str], config: FilesConfig):
     from inference.inputs.sources import find_sources
     from inference.outputs.forms import FORMS, match_images, tell_form
 
+    if any(Path(one).resolve() == Path(config.out).resolve() for one in inputs):
+        raise ValueError(
+            f"out: expected another folder than the inputs', found {config.out}; nothing in it is an input"
+        )
     sources = find_sources(inputs, leave_out=config.out)
     if not config.sample:
         return sources, None

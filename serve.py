@@ -33,7 +33,12 @@ def main() -> None:
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
         def tell() -> None:
-            cli.console.print(f"{'listening':<10} {address}; Ctrl-C finishes what is taken, and stops")
+            cli.console.print(f"{'listening':<10} {address}; the model warms up")
+            service.batcher.ready.add_done_callback(tell_ready)
+
+        def tell_ready(warm) -> None:
+            words = "open it in a browser; Ctrl-C finishes what is taken, and stops"
+            cli.console.print(f"{'ready':<10} {words}" if warm.exception() is None else "failed     see above")
 
         cli.console.print(f"{'model':<10} {run.path}: {', '.join(predictor.trained.scored_classes.values())}")
         serve(make_app(service, run.path, key), opened, config, tell, service.admission.stop)

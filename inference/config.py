@@ -66,6 +66,8 @@ class FilesConfig(PredictConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if not self.out:
+            raise ValueError("out: expected a folder, found an empty name")
         if self.to is not None and self.sample is None:
             raise ValueError(f"to: expected --sample with --to {self.to}: it says which form and which rows")
         if self.sample is not None and self.to is None:

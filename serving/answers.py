@@ -58,7 +58,8 @@ def choose_answer(accept: str) -> AnswerKind:
             best, most = kind, quality
     if best is None:
         raise RefusedError(
-            406, "accept: expected application/json, image/png, image/png;profile=overlay or application/gzip"
+            406,
+            "accept: expected application/json, image/png, image/png;profile=overlay, application/gzip or application/json;profile=view",
         )
     return best
 

@@ -17,10 +17,11 @@ from serving.errors import RefusedError
 from serving.guard import Guard, error_response
 from serving.schema import Answer, AnswerKind, ErrorAnswer, JsonUpload, ModelAnswer, Shape, State
 from serving.service import Service, Wish
-from serving.uploads import read_body, take_file
+from serving.uploads import check_query, read_body, take_file
 from serving.web import PAGE_PATHS, add_examples, add_page, find_examples
 
 _PREDICT, _MODEL, _METRICS, _OPENAPI = "/v1/predict", "/v1/model", "/metrics", "/openapi.json"
+_PARAMETERS = {"answer": 1, "threshold": 1, "class": 64, "shape": 1}
 _HEALTH, _READY = "/healthz", "/readyz"
 _COUNTED = frozenset({"/", _PREDICT, _MODEL, _METRICS, _OPENAPI, _HEALTH, _READY})
 # Who watches over the server has no key, nor has who opens the page, which asks for it. They tell nothing.
@@ -126,6 +127,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """The mask of a picture (PNG, JPEG, TIFF, BMP) or a scan (NIfTI), or what is in it."""
         service.check_ready()
+        check_query(request, _PARAMETERS)
         once = list(dict.fromkeys(classes)) if classes else None
         wish = Wish(answer or choose_answer(accept), threshold, once, shape)
         service.check_wish(wish)

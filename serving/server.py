@@ -23,12 +23,14 @@ def read_key(config: ServeConfig, variable: str | None) -> str | None:
       variable: what the environment has.
 
     Raises:
-      ValueError: it is no key, or lacks where one is needed.
-      OSError: the file cannot be read.
+      ValueError: it is no key, or lacks where one is needed, or its file cannot be read.
     """
     key = variable
     if config.api_key_file is not None:
-        key = Path(config.api_key_file).read_text(errors="replace")
+        try:
+            key = Path(config.api_key_file).read_text(errors="replace")
+        except OSError as error:
+            raise ValueError(f"api_key_file: {config.api_key_file} cannot be read: {error.strerror}") from error
     return check_key(key, config.host)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
@@ -13,6 +14,20 @@ from serving.errors import RefusedError
 from serving.schema import JsonUpload
 
 _FIELD = "file"
+
+
+def check_query(request: Request, known: dict[str, int]) -> None:
+    """Raises RefusedError (422) for parameters that are not known: wrong ones would give another mask than was meant.
+
+    Args:
+      request: whose address has them.
+      known: how often each may come, by name.
+    """
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise RefusedError(422, f"expected parameters among {', '.join(known)}, found {name[:40]!r}")
+        if count > known[name]:
+            raise RefusedError(422, f"{name}: expected it {known[name]} times at most, found {count}")
 
 
 async def read_body(request: Request, most: int, hold: Callable[[int], None]) -> bytes | UploadFile:
@@ -37,11 +52,21 @@ async def read_body(request: Request, most: int, hold: Callable[[int], None]) ->
             chunks.append(chunk)
         return b"".join(chunks)
     if kind != "multipart/form-data":
-        raise RefusedError(415, "content-type: expected multipart/form-data or application/json, found another")
+        raise RefusedError(
+            415,
+            "content-type: expected multipart/form-data (curl -F file=@picture.png) or application/json, found another",
+        )
     try:
         form = await MultiPartParser(request.headers, _counted(request, most), max_files=1, max_fields=8).parse()
     except MultiPartException as error:
         raise RefusedError(400, f"the form cannot be read: {error.message}") from error
+    if others := {name for name in form if name != _FIELD}:
+        await form.close()
+        raise RefusedError(
+            422,
+            f"expected the file alone, in the form's field {_FIELD!r}, found {min(others)[:40]!r}; "
+            "parameters stand in the address, ?threshold=0.4",
+        )
     found = form.getlist(_FIELD)
     if len(found) != 1 or not isinstance(found[0], UploadFile):
         await form.close()

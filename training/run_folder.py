@@ -96,7 +96,13 @@ def read_config(run: RunFolder) -> dict[str, Any]:
       ValueError: the folder is no RUN folder.
     """
     if not run.config.is_file():
-        found = "records: RUN comes first" if (run.path / "info.json").is_file() else f"no {run.config.name}"
+        found = f"no {run.config.name} there"
+        if (run.path / "info.json").is_file():
+            found = "records: RUN comes first"
+        elif run.path.is_file():
+            found = "a file"
+        elif not run.path.exists():
+            found = "no such folder"
         raise ValueError(f"{run.path}: expected a RUN folder made by train.py, found {found}")
     try:
         content = json.loads(run.config.read_text())

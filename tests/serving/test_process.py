@@ -78,7 +78,7 @@ def test_a_stopped_server_answers_what_it_has_taken(run, tmp_path):
     [
         (["nowhere"], "nowhere: expected a RUN folder made by train.py"),
         (["{run}", "--host=0.0.0.0"], "host: expected an API key"),
-        (["{run}", "--api_key_file=nowhere"], "No such file"),
+        (["{run}", "--api_key_file=nowhere"], "api_key_file: nowhere cannot be read: No such file"),
         (["{run}", "--host=203.0.113.7", "--api_key_file={key}"], "expected to listen on 203.0.113.7:8000"),
     ],
 )
