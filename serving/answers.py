@@ -59,7 +59,8 @@ def choose_answer(accept: str) -> AnswerKind:
     if best is None:
         raise RefusedError(
             406,
-            "accept: expected application/json, image/png, image/png;profile=overlay, application/gzip or application/json;profile=view",
+            "accept: expected application/json, image/png, image/png;profile=overlay, "
+            "application/gzip or application/json;profile=view",
         )
     return best
 

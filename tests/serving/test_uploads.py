@@ -185,6 +185,17 @@ def test_bodies_are_counted_as_they_come(small):
         ({"data": {"file": "text"}, "files": {"other": b"x"}}, 422, "in the form's field 'file'"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, 400, "cannot be read"),
+        (
+            {"files": {"file": png()}, "data": {"threshold": "1"}},
+            422,
+            "found 'threshold'; parameters stand in the address",
+        ),
+        ({"files": {"file": png()}, "params": {"treshold": "0.9"}}, 422, "found 'treshold'"),
+        (
+            {"files": {"file": png()}, "params": {"answer": ["mask", "view"]}},
+            422,
+            "answer: expected it 1 times at most",
+        ),
         ({"files": {"file": png()}, "params": {"threshold": "1"}}, 422, "threshold: Input should be less than 1"),
         ({"files": {"file": png()}, "params": {"threshold": "nan"}}, 422, "threshold: "),
         ({"files": {"file": png()}, "params": {"class": "cat"}}, 422, "class: expected some of blob"),
