@@ -47,6 +47,12 @@ class Report:
         """Counts an answer."""
         self.statuses.setdefault(kind, Counter())[status] += 1
 
+    def add(self, other: "Report") -> None:
+        """Adds what came of other requests."""
+        for kind, statuses in other.statuses.items():
+            self.statuses.setdefault(kind, Counter()).update(statuses)
+        self.faults.update(other.faults)
+
 
 class Stranger:
     """Makes requests that are wrong, each kind by a method of its own; returns the status of the answer."""

@@ -26,7 +26,8 @@ def test_rates_are_told_beside_the_models():
 
 
 def test_answers_are_told_by_the_kind_of_request():
-    report = Report({"noise": Counter({422: 3, 413: 1}), "good": Counter({200: 5}), "send": Counter({0: 2})})
+    report = Report({"noise": Counter({422: 3}), "good": Counter({200: 5})})
+    report.add(Report({"noise": Counter({413: 1}), "send": Counter({0: 2})}))
     assert cells(hostile_table(report)) == [
         ["good", "noise", "send"], ["5", "4", "2"], ["200: 5", "413: 1, 422: 3", "not waited for: 2"],
     ]  # fmt: skip
