@@ -1,6 +1,7 @@
 """Run by test_replicas.py in a process of its own: the CPU can be split before TensorFlow's first use of it only.
 
-python two_replicas.py RECORDS FOLDER writes FOLDER/result.json.
+python two_replicas.py RECORDS FOLDER NAME trains one of RUNS (of "plain" all else is done, too);
+writes FOLDER/result.json.
 """
 
 import contextlib
@@ -62,20 +63,27 @@ def train_on_two_then_on_one(records: str, run: RunFolder, strategies: dict) -> 
     return {"told": told, "losses": step_losses(run.tensorboard)}
 
 
-def main(records: str, folder: Path) -> None:
+def main(records: str, folder: Path, name: str) -> None:
     strategies = {2: choose_strategy(2)[0], 1: tf.distribute.get_strategy()}
     assert [strategies[count].num_replicas_in_sync for count in (1, 2)] == [1, 2]
-    info = read_info(records)
-    scans = str(folder / "scans")
-    write_scans(Path(scans))
     result = {"losses": {}, "history": {}, "metrics": {}}
-    for name, config in RUNS.items():
-        for count in (2,) if name == "random" else (1, 2):
-            run = RunFolder(folder / f"{name}-{count}")
-            source = scans if name == "overlapping" else records
-            state = train(source, read_info(source), run, config, strategies[count], silent_progress, lambda line: None)
-            result["losses"][f"{name}-{count}"] = list(step_losses(run.tensorboard).values())
-            result["history"][f"{name}-{count}"] = state.history
+    source = records
+    if name == "overlapping":
+        source = str(folder / "scans")
+        write_scans(Path(source))
+    for count in (2,) if name == "random" else (1, 2):
+        run, how = RunFolder(folder / f"{name}-{count}"), (strategies[count], silent_progress, lambda line: None)
+        state = train(source, read_info(source), run, RUNS[name], *how)
+        result["losses"][f"{name}-{count}"] = list(step_losses(run.tensorboard).values())
+        result["history"][f"{name}-{count}"] = state.history
+    if name == "plain":
+        add_others(result, records, folder, strategies)
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def add_others(result: dict, records: str, folder: Path, strategies: dict) -> None:
+    """Adds a run that moves from two replicas to one, and evaluations of the one that was trained."""
+    info = read_info(records)
     result["moved"] = train_on_two_then_on_one(records, RunFolder(folder / "moved"), strategies)
     for count, strategy in strategies.items():
         with strategy.scope():
@@ -88,8 +96,7 @@ def main(records: str, folder: Path) -> None:
             where, gate = folder / f"gated-{count}-{batch_size}", gate_by_brightness(info.mean[0], strategy)
             gated = dataclasses.replace(predictor, gate=gate)
             result["metrics"][where.name] = evaluate(gated, records, info, where, config, silent_progress)
-    (folder / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
