@@ -7,7 +7,7 @@ import rasterio
 from PIL import Image
 from rasterio.crs import CRS
 
-from imaging.codec import decode_image, encode_png
+from imaging.codec import decode_image, decode_mask, encode_png
 from imaging.raster import Raster, bounded_cache, count_pixels, is_tiff, preview_size, read_georeference
 
 
@@ -153,3 +153,14 @@ def test_overviews_are_no_pages(tmp_path):
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4])
     np.testing.assert_array_equal(decode_image(path.read_bytes()), pixels)
+
+
+def test_a_mask_in_the_alpha_of_a_grey_tiff_is_not_an_empty_one(tmp_path):
+    pixels = np.zeros((9, 9, 2), np.uint8)
+    pixels[2:5, 3:6, 1] = 255
+    data = write_tiff(tmp_path / "a.tif", pixels, alpha="yes").read_bytes()
+    with pytest.raises(ValueError, match="found it in the alpha channel alone"):
+        decode_mask(data)
+    np.testing.assert_array_equal(
+        decode_mask(write_tiff(tmp_path / "b.tif", pixels[..., 1:]).read_bytes()), pixels[..., 1]
+    )
